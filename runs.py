@@ -1,0 +1,189 @@
+"""The run directory: the only thing that training hands on.
+
+    runs/20261121-140312-dropout_cnn/
+        config.json     every setting of the run, and what it ran on
+        model.keras     the chosen weights, with the architecture
+        history.csv     one row an epoch, with the columns HISTORY
+        checkpoint/     stands as long as the run is not finished
+
+Every file appears whole or not at all, and no run is ever overwritten.
+"""
+
+import contextlib
+import csv
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class RunError(Exception):
+    """A run is missing, unfinished, broken or in the way. One line, for the user."""
+
+
+def create(runs_dir, name, config):
+    """Make a run directory with its config.json and return its path. Raises RunError.
+
+    name: None for one made of the time and the model.
+    """
+    now = datetime.datetime.now().astimezone()
+    stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
+    candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    for candidate in candidates:
+        run = Path(runs_dir) / candidate
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"{run} cannot be made ({error.strerror}); choose another --runs-dir") from None
+        (run / CHECKPOINT).mkdir()
+        write_json(run / CONFIG, {
+            **config,
+            "created": now.isoformat(),
+            "versions": {package: metadata.version(package) for package in PACKAGES},
+            "commit": _commit(),
+        })
+        return run
+    raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
+
+
+def save_model(run, model):
+    with whole_file(run / MODEL) as path:
+        model.save(path)
+
+
+def save_history(run, history):
+    """history: a dict an epoch, with the keys HISTORY."""
+    with whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, HISTORY)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def finish(run):
+    """Take away what only an unfinished run needs."""
+    (run / CHECKPOINT).rmdir()
+
+
+def is_finished(run):
+    return (run / MODEL).is_file() and not (run / CHECKPOINT).exists()
+
+
+def newest(runs_dir):
+    """Return the path of the finished run that was created last. Raises RunError."""
+    created = {}
+    for path in Path(runs_dir).glob(f"*/{CONFIG}"):
+        if is_finished(path.parent):
+            with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
+                created[path.parent] = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
+    if not created:
+        raise RunError(f"no finished run in {runs_dir}; train one with: python train_cnn.py")
+    return max(created, key=created.get)
+
+
+def load_config(run):
+    """Return the config as a dict. Raises RunError."""
+    if not run.is_dir():
+        raise RunError(f"{run} is not a run directory; train one with: python train_cnn.py")
+    try:
+        config = json.loads((run / CONFIG).read_text())
+    except FileNotFoundError:
+        raise RunError(f"{run} is not a run directory: it has no {CONFIG}") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / CONFIG} cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise RunError(f"{run / CONFIG} is broken: it holds no settings")
+    return config
+
+
+def load_history(run):
+    """Return a dict an epoch, with numbers under the keys HISTORY. Raises RunError."""
+    path = run / HISTORY_FILE
+    try:
+        with open(path, newline="") as stream:
+            history = [{key: float(row[key]) for key in HISTORY} for row in csv.DictReader(stream)]
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path} is broken ({error})") from None
+    if not history:
+        raise RunError(f"{path} is broken: it holds no epoch")
+    for row in history:
+        row["epoch"] = int(row["epoch"])
+    return history
+
+
+def load_model(run):
+    """Return the Keras model. Raises RunError."""
+    import keras
+
+    path = run / MODEL
+    if not path.is_file():
+        raise RunError(f"{path} is missing: this run has not finished an epoch")
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:  # whatever a damaged archive makes Keras raise
+        raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
+
+
+def best_epoch(history):
+    """Return the row with the lowest validation loss, the first of several. None without one."""
+    finite = [row for row in history if row["val_loss"] < float("inf")]
+    return min(finite, key=lambda row: row["val_loss"], default=None)
+
+
+def chosen_epoch(config, history):
+    """Return the row of the epoch whose weights model.keras holds: without early stopping the last."""
+    return best_epoch(history) if config["patience"] else history[-1]
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Give the path of a temporary file that takes the place of `path` once it is complete.
+
+    It ends like `path`, as some writers tell the format by the suffix.
+    """
+    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "r+b") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def discard(run):
+    """Remove a run that never finished an epoch."""
+    if not (run / MODEL).exists():
+        shutil.rmtree(run)
+
+
+def _commit():
+    """Return this project's git commit, with "+" where files were changed since; None without git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0]

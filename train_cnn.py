@@ -1,0 +1,208 @@
+"""Train a convolutional network on Fashion-MNIST, with early stopping.
+
+    python train_cnn.py                                   the default network, about five minutes
+    python train_cnn.py --model gap_cnn --seed 1
+    python train_cnn.py --limit 6000 --epochs 3           a quick look
+    python train_cnn.py --epochs 15 --schedule one-cycle --augment flip --patience 0
+
+Leaves a run directory in runs/ with the best weights, the history and every setting.
+"""
+
+import argparse
+import functools
+import math
+import sys
+import time
+from pathlib import Path
+
+import augment
+import data
+import engine
+import runs
+
+MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2")  # importing model.py takes seconds
+SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
+STEPS_PER_EXECUTION = 32  # batches between two returns to Python
+VALIDATION_BATCH = 250
+
+
+class Diverged(Exception):
+    """The loss is no longer a number. One line, for the user."""
+
+
+def train(config):
+    """Train one network as the config says and return the path of its run directory.
+
+    config: a dict with every option of this script under its name, as `parse_options` returns it.
+    Raises data.DataError, runs.RunError, Diverged; a KeyboardInterrupt says what was saved.
+    """
+    engine.start(config["seed"])
+    import keras
+    import tensorflow as tf
+
+    from model import build_model
+
+    dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])
+    print(f"Data: {dataset.source}; {len(dataset.train.labels):,} images to train, "
+          f"{len(dataset.validation.labels):,} to validate")
+
+    stream = tf.Variable([config["seed"], 0])  # seed and epoch: they decide order and augmentation
+    change = None if config["augment"] == "none" else functools.partial(augment.augment, kind=config["augment"])
+    training = data.batches(dataset.train, config["batch_size"], shuffle=stream, augment=change)
+    validation = data.batches(dataset.validation, VALIDATION_BATCH)
+
+    model = build_model(config["model"], config["dropout"], config["l2"])
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training))),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"]),
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+    run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
+    print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
+
+    history = []
+    started = 0.0
+
+    def begin_epoch(epoch, logs):
+        nonlocal started
+        started = time.perf_counter()
+        stream.assign([config["seed"], epoch])
+
+    def end_epoch(epoch, logs):
+        row = {
+            "epoch": epoch + 1, **logs,
+            "learning_rate": float(model.optimizer.learning_rate),
+        }
+        history.append(row)
+        if row is runs.chosen_epoch(config, history) and math.isfinite(row["val_loss"]):
+            runs.save_model(run, model)
+        row["seconds"] = round(time.perf_counter() - started, 3)
+        runs.save_history(run, history)
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch),
+                 keras.callbacks.TerminateOnNaN()]
+    if config["schedule"] == "plateau":
+        callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
+    if config["patience"]:
+        # The best weights need no restoring: end_epoch has written them to the run.
+        callbacks.append(keras.callbacks.EarlyStopping(patience=config["patience"]))
+
+    try:
+        model.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
+                  shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(after_interrupt(run, config, history)) from None
+    except BaseException:
+        runs.discard(run)
+        raise
+    if not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"]):
+        runs.discard(run)
+        raise Diverged(f"the loss is no longer a number after epoch {len(history)}; "
+                       f"try a lower --learning-rate than {config['learning_rate']:g}")
+    runs.finish(run)
+
+    chosen = runs.chosen_epoch(config, history)
+    print(f"\nKept epoch {chosen['epoch']} of {len(history)}: validation accuracy "
+          f"{chosen['val_accuracy']:.2%}, loss {chosen['val_loss']:.4f}")
+    print(f"Saved {run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
+    return run
+
+
+def learning_rate(config, steps_per_epoch):
+    """Return a number, or a Keras schedule that spans all epochs and ends at zero."""
+    import keras
+
+    peak, steps = config["learning_rate"], config["epochs"] * steps_per_epoch
+    if config["schedule"] == "cosine":
+        return keras.optimizers.schedules.CosineDecay(peak, steps)
+    if config["schedule"] == "one-cycle":  # Smith, Topin, https://arxiv.org/abs/1708.07120
+        warm_up = max(steps // 4, 1)
+        return keras.optimizers.schedules.CosineDecay(
+            peak / 25, max(steps - warm_up, 1), warmup_target=peak, warmup_steps=warm_up)
+    return peak
+
+
+def after_interrupt(run, config, history):
+    """Return what the user should know about a run that was stopped by hand."""
+    if not (run / runs.MODEL).exists():
+        runs.discard(run)
+        return "Interrupted before the first epoch ended: nothing was saved."
+    chosen = runs.chosen_epoch(config, history)
+    return (f"Interrupted after {len(history)} epochs. The best weights so far (epoch {chosen['epoch']}, "
+            f"validation loss {chosen['val_loss']:.4f}) are in {run / runs.MODEL}\n"
+            f"Next: python evaluate_model.py {run}")
+
+
+def parse_options(argv=None):
+    """Return the options as a dict. Exits with code 2 on a wrong one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    add = parser.add_argument
+    add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
+    add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")
+    add("--batch-size", type=number(int, 1), default=128, help="images a step (%(default)s)")
+    add("--learning-rate", type=number(float, 1e-9), default=1e-3, help="of Adam, at its highest (%(default)s)")
+    add("--schedule", default=SCHEDULES[0], choices=SCHEDULES,
+        help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
+             "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
+    add("--patience", type=number(int, 0), default=5,
+        help="stop after so many epochs without a lower validation loss and keep the best weights; "
+             "0: run all epochs and keep the last (%(default)s)")
+    add("--dropout", type=number(float, 0, 1),
+        help="rate before the last layer, half as much between convolutions (the network's own)")
+    add("--l2", type=number(float, 0), help="factor of the penalty on squared kernels (the network's own)")
+    add("--label-smoothing", type=number(float, 0, 1), default=0.0, help="(%(default)s)")
+    add("--val-size", type=number(float, 0), default=5000,
+        help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
+    add("--augment", default=augment.KINDS[0], choices=augment.KINDS, help="random changes (%(default)s)")
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of everything random (%(default)s)")
+    add("--limit", type=number(int, 1), help="use so many images for training and validation together")
+    add("--data-dir", help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
+    add("--runs-dir", default="runs", help="where run directories are made (%(default)s)")
+    add("--name", type=run_name, help="of the run directory (time and network)")
+    options = vars(parser.parse_args(argv))
+    try:
+        train_size, _ = data.split_sizes(options["val_size"], options["limit"])
+        options["val_size"] = data.split_sizes(options["val_size"])[1]
+    except data.DataError as error:
+        parser.error(str(error))
+    if options["batch_size"] > train_size:
+        parser.error(f"--batch-size {options['batch_size']} is more than the {train_size} training images")
+    return options
+
+
+def number(kind, low, below=math.inf):
+    """Return an argparse type: int or float, not less than low and less than below."""
+    def parse(text):
+        value = kind(text)
+        if not low <= value < below:
+            upper = f" and below {below:g}" if below < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low:g}{upper}")
+        return value
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def run_name(text):
+    if not runs.NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder name of letters, digits and . _ + -")
+    return text
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    try:
+        run = train(options)
+    except (data.DataError, runs.RunError, Diverged, OSError) as error:
+        print(f"train_cnn.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{interrupt or 'Interrupted before training began.'}", file=sys.stderr)
+        return 130
+    print(f"Next: python evaluate_model.py {'' if Path(options['runs_dir']) == Path('runs') else run}".rstrip())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

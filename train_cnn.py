@@ -137,7 +137,8 @@ def after_interrupt(run, config, history):
 def parse_options(argv=None):
     """Return the options as a dict. Exits with code 2 on a wrong one."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        usage=argparse.SUPPRESS)  # so that a wrong option is answered with one line
     add = parser.add_argument
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
     add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")

@@ -1,0 +1,220 @@
+"""Score a trained network on the test set and draw what it does.
+
+    python evaluate_model.py                     the newest finished run
+    python evaluate_model.py runs/my_run
+
+Leaves metrics.json, predictions.npz, figures/ and report.html in the run's own directory.
+"""
+
+import argparse
+import base64
+import html
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import data
+import engine
+import metrics
+import runs
+
+BATCH = 250
+SETTINGS = ("model", "patience", "seed", "val_size", "limit", "data_dir", "fingerprint")
+CAPTIONS = {
+    "curves": "Accuracy and loss while training. The dotted line marks the epoch whose weights were kept.",
+    "confusion_matrix": "Rows are true classes, columns predicted ones.",
+    "predictions": "The first images of the test set.",
+    "correct_and_wrong": "The first correct and the first wrong predictions.",
+    "probabilities": "The first four correct and four wrong predictions, beside all ten probabilities; "
+                     "the true class in bold.",
+    "mistakes": "The wrong predictions that the network was surest of.",
+}
+
+
+def evaluate(run, data_dir=None, output_dir=None):
+    """Score a run, write all results to output_dir (the run itself) and return the metrics.
+
+    run: path of a run directory. Raises data.DataError and runs.RunError.
+    """
+    config, history = runs.load_config(run), runs.load_history(run)
+    missing = [key for key in SETTINGS if key not in config]
+    if missing:
+        raise runs.RunError(f"{run / runs.CONFIG} is broken: it lacks {', '.join(missing)}")
+
+    engine.start()
+    model = runs.load_model(run)
+    dataset = data.load(data_dir or config["data_dir"], config["val_size"], config["limit"], config["seed"])
+    print(f"Data: {dataset.source}")
+    check_fit(run, model, config, dataset)
+
+    probabilities = {part: model.predict(data.batches(getattr(dataset, part), BATCH), verbose=0)
+                     for part in ("train", "validation", "test")}
+    scores = {part: score(getattr(dataset, part).labels, shares) for part, shares in probabilities.items()}
+    labels = dataset.test.labels
+    results = {
+        **scores["test"],
+        "accuracy_interval": metrics.accuracy_interval(scores["test"]["accuracy"], len(labels)),
+        "images": len(labels),
+        "train": scores["train"],
+        "validation": scores["validation"],
+        "gap": {"accuracy": scores["train"]["accuracy"] - scores["validation"]["accuracy"],
+                "loss": scores["validation"]["loss"] - scores["train"]["loss"]},
+        "per_class": metrics.per_class(labels, probabilities["test"], data.CLASS_NAMES),
+        "confusion_matrix": metrics.confusion(labels, probabilities["test"]).tolist(),
+        "model": config["model"],
+        "parameters": model.count_params(),
+        "epochs": len(history),
+        "kept_epoch": runs.chosen_epoch(config, history)["epoch"],
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
+    }
+    figures = draw(history, results, dataset.test, probabilities["test"])
+    write(Path(output_dir or run), results, labels, probabilities["test"], figures, config)
+    return results
+
+
+def check_fit(run, model, config, dataset):
+    """Raise RunError where model and data do not belong together."""
+    if config["fingerprint"] != dataset.fingerprint:
+        raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; "
+                            f"name its own with --data-dir")
+    expected = (None, *dataset.test.images.shape[1:]), (None, len(data.CLASS_NAMES))
+    if (model.input_shape, model.output_shape) != expected:
+        raise runs.RunError(f"{run / runs.MODEL} is no model of Fashion-MNIST: it turns {model.input_shape} "
+                            f"into {model.output_shape}, not {expected[0]} into {expected[1]}")
+
+
+def score(labels, probabilities):
+    return {"loss": metrics.cross_entropy(labels, probabilities),
+            "accuracy": metrics.accuracy(labels, probabilities)}
+
+
+def draw(history, results, test, probabilities):
+    """Return the figures by name."""
+    import plots  # and with it matplotlib, which --help does not wait for
+
+    def arguments(which):
+        return test.images[which], test.labels[which], probabilities[which], data.CLASS_NAMES
+
+    correct = probabilities.argmax(axis=1) == test.labels
+    some_of_each = np.concatenate([np.flatnonzero(correct)[:4], np.flatnonzero(~correct)[:4]])
+    everything = slice(None)
+    return {
+        "curves": plots.curves(history, results["kept_epoch"]),
+        "confusion_matrix": plots.confusion_matrix(np.array(results["confusion_matrix"]), data.CLASS_NAMES),
+        "predictions": plots.predictions(*arguments(slice(18))),
+        "correct_and_wrong": plots.correct_and_wrong(*arguments(everything)),
+        "probabilities": plots.probabilities(*arguments(some_of_each)),
+        "mistakes": plots.mistakes(*arguments(everything)),
+    }
+
+
+def write(folder, results, labels, probabilities, figures, config):
+    """Write predictions, figures, report and, last, the metrics."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    with runs.whole_file(folder / "predictions.npz") as path:
+        np.savez_compressed(path, labels=labels, probabilities=probabilities)
+    for name, figure in figures.items():
+        with runs.whole_file(folder / "figures" / f"{name}.png") as path:
+            figure.savefig(path, dpi=110)
+    with runs.whole_file(folder / "report.html") as path:
+        path.write_text(report(results, config, folder / "figures"), encoding="utf-8")
+    runs.write_json(folder / "metrics.json", results)
+
+
+def report(results, config, figures):
+    """Return an HTML page that holds its pictures in itself and needs no network."""
+    def table(head, rows):
+        cells = [f"<th>{html.escape(text)}</th>" for text in head]
+        lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+        return "<table><tr>" + "</tr>\n<tr>".join(["".join(cells), *lines]) + "</tr></table>"
+
+    pictures = "\n".join(
+        f'<figure><img alt="{name}" src="data:image/png;base64,'
+        f'{base64.b64encode((figures / f"{name}.png").read_bytes()).decode()}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for name, caption in CAPTIONS.items())
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(config["model"])} on Fashion-MNIST</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; margin: 1rem 0; }}
+td, th {{ border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right; }}
+td:first-child, th:first-child {{ text-align: left; }}
+td {{ overflow-wrap: anywhere; }}
+figure {{ margin: 2rem 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; }}
+</style></head><body>
+<h1>{html.escape(config["model"])} on Fashion-MNIST</h1>
+<p>{html.escape(headline(results))}</p>
+{table(["", "accuracy", "loss"], score_rows(results))}
+{pictures}
+<h2>Each class of the test set</h2>
+{table(["", "precision", "recall", "F1", "images"], class_rows(results))}
+<h2>Settings</h2>
+{table(["", ""], config.items())}
+</body></html>
+"""
+
+
+def headline(results):
+    low, high = results["accuracy_interval"]
+    return (f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+            f"{results['images']:,} images), loss {results['loss']:.4f}")
+
+
+def score_rows(results):
+    parts = {"training": results["train"], "validation": results["validation"], "test": results}
+    return ([(name, f"{part['accuracy']:.2%}", f"{part['loss']:.4f}") for name, part in parts.items()]
+            + [("gap, training to validation", f"{results['gap']['accuracy']:.2%}",
+                f"{results['gap']['loss']:.4f}")])
+
+
+def class_rows(results):
+    return [(name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1-score")), f"{row['support']:,.0f}")
+            for name, row in results["per_class"].items() if isinstance(row, dict)]
+
+
+def print_table(head, rows):
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    for first, *others in (head, *rows):
+        print("  ".join([first.ljust(widths[0]), *(text.rjust(w) for text, w in zip(others, widths[1:]))]))
+    print()
+
+
+def parse_options(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        usage=argparse.SUPPRESS)  # so that a wrong option is answered with one line
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run directory (the newest finished one)")
+    parser.add_argument("--runs-dir", default="runs", help="where to look for the newest run (%(default)s)")
+    parser.add_argument("--data-dir", help="folder with the four files (the one the run was trained on)")
+    parser.add_argument("--output-dir", help="where the results are written (the run itself)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    try:
+        run = options.run or runs.newest(options.runs_dir)
+        print(f"Run: {run}")
+        results = evaluate(run, options.data_dir, options.output_dir)
+    except (data.DataError, runs.RunError, OSError) as error:
+        print(f"evaluate_model.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    print()
+    print_table(["", "precision", "recall", "F1", "images"], class_rows(results))
+    print_table(["", "accuracy", "loss"], score_rows(results))
+    print(headline(results))
+    folder = Path(options.output_dir or run)
+    print(f"Saved {folder / 'metrics.json'}, predictions.npz, figures/ and report.html")
+    print(f"Next: open {folder / 'report.html'} in a browser")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Scores from labels and probabilities.
+
+labels: (N,) integers; probabilities: (N, classes), rows that sum to one.
+"""
+
+import math
+
+import numpy as np
+
+
+def accuracy(labels, probabilities):
+    """Return the share of images whose most probable class is the right one."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def cross_entropy(labels, probabilities):
+    """Return the mean negative log-probability of the right class, in nats.
+
+    Probabilities are clipped at 1e-7, as Keras does, so that none is infinitely wrong.
+    """
+    right = np.clip(probabilities[np.arange(len(labels)), labels].astype(np.float64), 1e-7, 1)
+    return float(-np.log(right).mean())
+
+
+def accuracy_interval(accuracy, count, z=1.959964):
+    """Return the 95 % interval of an accuracy measured on `count` images.
+
+    Wilson's score interval: https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
+    """
+    centre = accuracy + z**2 / (2 * count)
+    half = z * math.sqrt(accuracy * (1 - accuracy) / count + z**2 / (4 * count**2))
+    return (centre - half) / (1 + z**2 / count), (centre + half) / (1 + z**2 / count)
+
+
+def per_class(labels, probabilities, class_names):
+    """Return scikit-learn's classification report as a dict: precision, recall, f1-score and
+    support of every class, and their averages."""
+    from sklearn.metrics import classification_report
+
+    return classification_report(labels, probabilities.argmax(axis=1), labels=range(len(class_names)),
+                                 target_names=class_names, output_dict=True, zero_division=0)
+
+
+def confusion(labels, probabilities):
+    """Return the counts (classes, classes): rows are true classes, columns predicted ones."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]))

@@ -38,14 +38,12 @@ def dropout_cnn(dropout=0.5, l2=0.0):
     ]
 
 
-def batchnorm_cnn(dropout=0.5, l2=0.0):
-    """Three blocks of convolution, batch normalisation and dropout, then a dense layer."""
+def batchnorm_cnn(dropout=0.4, l2=0.0):
+    """Two blocks of convolution, batch normalisation and dropout, then a dense layer."""
     return [
         *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True),
         layers.Dropout(dropout / 2),
         *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True),
-        layers.Dropout(dropout / 2),
-        *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
         *dense(128, l2, batch_norm=True),
@@ -54,14 +52,13 @@ def batchnorm_cnn(dropout=0.5, l2=0.0):
     ]
 
 
-def gap_cnn(dropout=0.5, l2=0.0):
-    """Batch-normalised blocks, then the mean of every channel instead of a flattened map."""
+def gap_cnn(dropout=0.3, l2=0.0):
+    """Three batch-normalised blocks, then the mean of every channel instead of a flattened map."""
     return [
         *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True),
         layers.Dropout(dropout / 2),
         *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True),
         layers.Dropout(dropout / 2),
-        *convolution(128, 3, l2, padding="same", batch_norm=True),
         *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True),
         layers.Dropout(dropout / 2),
         layers.GlobalAveragePooling2D(),

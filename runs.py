@@ -67,7 +67,7 @@ def save_history(run, history):
     with whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
         writer = csv.DictWriter(stream, HISTORY)
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
 
 
 def finish(run):

@@ -77,7 +77,7 @@ def train(config):
         history.append(row)
         if row is runs.chosen_epoch(config, history) and math.isfinite(row["val_loss"]):
             runs.save_model(run, model)
-        row["seconds"] = round(time.perf_counter() - started, 3)
+        row["seconds"] = time.perf_counter() - started
         runs.save_history(run, history)
 
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch),

@@ -1,0 +1,131 @@
+import json
+import re
+import shutil
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+
+import conftest
+import data
+import evaluate_model
+import metrics
+import runs
+import train_cnn
+
+FIGURES = ("confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
+
+
+@pytest.fixture
+def run(made_data, tmp_path, trained=[]):  # noqa: B006
+    """A run of its own for every test, trained once."""
+    keep = tmp_path.parent / "trained"
+    if not keep.exists():
+        assert train_cnn.main(["--val-size", "100", "--epochs", "2", "--runs-dir", str(keep), "--name", "run"]) == 0
+    return shutil.copytree(keep / "run", tmp_path / "runs/run")
+
+
+def test_every_figure_can_be_recomputed(run, capsys):
+    assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 0
+    results = json.loads((run / "metrics.json").read_text())
+    saved = np.load(run / "predictions.npz")
+    dataset = data.load(val_size=100)
+    np.testing.assert_array_equal(saved["labels"], dataset.test.labels)
+    assert saved["probabilities"].shape == (conftest.TEST, 10)
+
+    loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.test, 50), verbose=0)
+    assert results["accuracy"] == pytest.approx(accuracy) == metrics.accuracy(**saved)
+    assert results["loss"] == pytest.approx(loss, rel=1e-4)
+    low, high = results["accuracy_interval"]
+    assert low < results["accuracy"] <= high + 1e-9
+    loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.train, 50), verbose=0)
+    assert results["train"] == {"accuracy": pytest.approx(accuracy), "loss": pytest.approx(loss, rel=1e-4)}
+    assert results["gap"]["accuracy"] == pytest.approx(
+        results["train"]["accuracy"] - results["validation"]["accuracy"])
+    assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * conftest.TEST)
+    assert set(data.CLASS_NAMES) < set(results["per_class"])
+    assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_every_figure_is_drawn_and_stands_in_the_report(run):
+    assert evaluate_model.main([str(run)]) == 0
+    assert sorted(path.stem for path in (run / "figures").iterdir()) == list(FIGURES)
+    for path in (run / "figures").iterdir():
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.05
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(FIGURES)
+    assert not re.search(r"(src|href)=.?(http|/|figures)", page)
+    assert "dropout_cnn" in page and "Ankle boot" in page
+
+
+def test_the_loss_is_pure_cross_entropy(made_data, tmp_path):
+    """A penalty or smoothing that training added must not stand in the score."""
+    assert train_cnn.main(["--val-size", "100", "--epochs", "1", "--l2", "0.1", "--label-smoothing", "0.2",
+                           "--runs-dir", str(tmp_path), "--name", "run"]) == 0
+    results = evaluate_model.evaluate(tmp_path / "run")
+    saved = np.load(tmp_path / "run/predictions.npz")
+    right = saved["probabilities"][np.arange(conftest.TEST), saved["labels"]]
+    assert results["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+
+
+def test_results_can_go_elsewhere(run, tmp_path):
+    before = sorted(run.iterdir())
+    assert evaluate_model.main([str(run), "--output-dir", str(tmp_path / "a/b")]) == 0
+    assert sorted(run.iterdir()) == before
+    assert (tmp_path / "a/b/metrics.json").exists() and (tmp_path / "a/b/figures/curves.png").exists()
+
+
+def test_an_interrupted_run_can_be_scored_by_name(run, capsys):
+    (run / runs.CHECKPOINT).mkdir()
+    assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 1
+    assert "no finished run" in capsys.readouterr().err
+    assert evaluate_model.main([str(run)]) == 0
+
+
+def failure(capsys, *options):
+    assert evaluate_model.main([*map(str, options)]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and message.startswith("evaluate_model.py: ")
+    return message
+
+
+def test_missing_and_broken_runs_are_named(run, tmp_path, capsys):
+    assert "nowhere" in failure(capsys, tmp_path / "nowhere")
+    assert "config.json" in failure(capsys, tmp_path)
+    for name in ("history.csv", "model.keras", "config.json"):
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[:40])
+        assert f"{name} " in failure(capsys, run)
+        (run / name).unlink()
+        assert name in failure(capsys, run)
+        (run / name).write_bytes(content)
+    (run / "config.json").write_text('{"model": "dropout_cnn"}')
+    assert "lacks patience" in failure(capsys, run)
+
+
+def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capsys):
+    monkeypatch.setattr(data, "FILES", conftest.write_folder(made_folder, conftest.made_arrays(seed=1)))
+    assert "trained on other data" in failure(capsys, run)
+    assert not (run / "metrics.json").exists()
+
+
+def test_a_model_of_something_else_is_refused(run, capsys):
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    runs.save_model(run, model)
+    assert "no model of Fashion-MNIST" in failure(capsys, run)
+
+
+def test_wrong_folders_are_named(run, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert str(file) in failure(capsys, run, "--output-dir", file)
+    assert "nowhere" in failure(capsys, run, "--data-dir", tmp_path / "nowhere")
+
+
+def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):
+    assert train_cnn.main(["--limit", "12000", "--epochs", "4", "--data-dir", real_data,
+                           "--runs-dir", str(tmp_path), "--name", "run"]) == 0
+    results = evaluate_model.evaluate(tmp_path / "run")
+    assert 0.83 < results["accuracy"] < 0.92
+    assert results["images"] == 10000

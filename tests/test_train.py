@@ -1,0 +1,200 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import data
+import runs
+import train_cnn
+
+SMALL = ["--val-size", "100", "--batch-size", "50"]
+
+
+def train(tmp_path, *options, name="run"):
+    """Train on made data through the command line and return the run."""
+    code = train_cnn.main([*SMALL, "--runs-dir", str(tmp_path / "runs"), "--name", name, *options])
+    assert code == 0
+    return tmp_path / "runs" / name
+
+
+def weights(run):
+    return np.concatenate([weight.ravel() for weight in runs.load_model(run).get_weights()])
+
+
+def losses(run):
+    return [row["val_loss"] for row in runs.load_history(run)]
+
+
+def validation_loss(run):
+    """What the saved weights score on the validation images, measured anew."""
+    config = runs.load_config(run)
+    part = data.load(None, config["val_size"], config["limit"], config["seed"]).validation
+    return runs.load_model(run).evaluate(data.batches(part, 50), verbose=0)[0]
+
+
+def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
+    run = train(tmp_path, "--epochs", "3")
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "history.csv", "model.keras"]
+    history, config = runs.load_history(run), runs.load_config(run)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert all(row["seconds"] > 0 and row["learning_rate"] == pytest.approx(1e-3) for row in history)
+    assert history[-1]["val_accuracy"] > 0.9
+    assert config["batch_size"] == 50 and config["val_size"] == 100 and config["fingerprint"] == data.fingerprint()
+    assert runs.newest(tmp_path / "runs") == run
+    output = capsys.readouterr().out
+    assert str(made_data) in output and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
+
+
+def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
+    run = train(tmp_path, "--epochs", "30", "--patience", "2", "--dropout", "0", "--learning-rate", "0.003")
+    history = losses(run)
+    best = int(np.argmin(history))
+    assert len(history) == best + 3 < 30
+    assert history[-1] > history[best] + 0.001
+    assert validation_loss(run) == pytest.approx(history[best], abs=1e-4)
+
+
+def test_without_early_stopping_the_last_weights_count(unlearnable_data, tmp_path):
+    run = train(tmp_path, "--epochs", "8", "--patience", "0", "--dropout", "0", "--learning-rate", "0.003")
+    history = losses(run)
+    assert len(history) == 8 and history[-1] > min(history) + 0.01
+    assert validation_loss(run) == pytest.approx(history[-1], abs=1e-4)
+
+
+def test_the_seed_decides_the_weights_bit_for_bit(made_data, tmp_path):
+    options = ["--epochs", "2", "--augment", "flip+shift", "--model", "batchnorm_cnn"]
+    first, again, other = (weights(train(tmp_path, *options, "--seed", seed, name=name))
+                           for name, seed in (("first", "1"), ("again", "1"), ("other", "2")))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def rates(run):
+    return [row["learning_rate"] for row in runs.load_history(run)]
+
+
+def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
+    cosine = rates(train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine"))
+    assert cosine == sorted(cosine, reverse=True) and 0.8e-3 < cosine[0] < 1e-3
+    cycle = rates(train(tmp_path, "--schedule", "one-cycle", "--epochs", "4", "--patience", "0", name="cycle"))
+    assert cycle[0] == pytest.approx(1e-3) and cycle == sorted(cycle, reverse=True)
+    assert cosine[-1] == pytest.approx(0, abs=1e-8) and cycle[-1] == pytest.approx(0, abs=1e-8)
+
+
+def test_one_cycle_starts_low():
+    schedule = train_cnn.learning_rate({"schedule": "one-cycle", "learning_rate": 1.0, "epochs": 4}, 10)
+    values = [float(schedule(step)) for step in range(41)]
+    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 10 and max(values) == pytest.approx(1)
+
+
+def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
+    run = train(tmp_path, "--schedule", "plateau", "--epochs", "9", "--patience", "0", "--dropout", "0",
+                "--learning-rate", "0.004")
+    assert rates(run)[0] == pytest.approx(0.004) and rates(run)[-1] in (
+        pytest.approx(0.002), pytest.approx(0.001), pytest.approx(0.0005))
+
+
+@pytest.mark.parametrize("option", [
+    ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "flip"],
+    ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
+], ids=lambda option: option[0])
+def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
+    if not plain:  # trained once, for all options
+        plain.append(weights(train(tmp_path, "--epochs", "1", name="plain")))
+    assert not np.array_equal(plain[0], weights(train(tmp_path, "--epochs", "1", *option)))
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (["--model", "resnet"], "dropout_cnn"),
+    (["--epochs", "0"], "--epochs"), (["--epochs", "many"], "--epochs"),
+    (["--batch-size", "-1"], "--batch-size"), (["--batch-size", "501"], "501"),
+    (["--learning-rate", "0"], "--learning-rate"), (["--learning-rate", "nan"], "--learning-rate"),
+    (["--learning-rate", "inf"], "--learning-rate"),
+    (["--schedule", "linear"], "one-cycle"), (["--patience", "-1"], "--patience"),
+    (["--dropout", "1"], "--dropout"), (["--l2", "-1"], "--l2"), (["--label-smoothing", "1"], "--label-smoothing"),
+    (["--val-size", "600"], "600"), (["--val-size", "0"], "validation size"), (["--limit", "601"], "limit"),
+    (["--augment", "mixup"], "flip"), (["--seed", "-1"], "--seed"), (["--seed", str(2**31)], "--seed"),
+    (["--name", "../up"], "--name"), (["--name", ""], "--name"), (["--epoch", "3"], "--epoch"), (["more"], "more"),
+])
+def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
+    with pytest.raises(SystemExit) as caught:
+        train_cnn.main([*SMALL, *options])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and complaint in message
+
+
+def failure(capsys, *options):
+    assert train_cnn.main([*SMALL, *options]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and message.startswith("train_cnn.py: ")
+    return message
+
+
+def test_wrong_paths_are_named(made_data, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert "nowhere" in failure(capsys, "--data-dir", str(tmp_path / "nowhere"))
+    assert str(file) in failure(capsys, "--runs-dir", str(file))
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    assert "choose another --name" in failure(capsys, "--runs-dir", str(tmp_path / "runs"), "--name", "mine")
+
+
+def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capsys):
+    message = failure(capsys, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3")
+    assert "lower --learning-rate" in message
+    assert not list(tmp_path.glob("*-dropout_cnn*"))
+
+
+def test_ctrl_c_keeps_the_best_weights_and_names_them(made_data, tmp_path, capsys, monkeypatch):
+    save_history = runs.save_history
+
+    def interrupt(run, history):
+        save_history(run, history)
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save_history", interrupt)
+    assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == 130
+    run, message = tmp_path / "run", capsys.readouterr().err
+    assert str(run / "model.keras") in message and "Traceback" not in message
+    assert validation_loss(run) == pytest.approx(min(losses(run)), abs=1e-4)
+    assert not runs.is_finished(run)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_nothing(made_data, tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "save_model", interrupt)
+    assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == 130
+    assert "nothing was saved" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_line(made_data, tmp_path, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "save_model", full)
+    assert "No space left" in failure(capsys, "--runs-dir", str(tmp_path))
+
+
+def test_help_imports_nothing_slow():
+    """Seconds differ between machines; what is imported does not."""
+    code = ("import sys, train_cnn, evaluate_model\n"
+            "for script in (train_cnn, evaluate_model):\n"
+            "    try: script.main(['--help'])\n"
+            "    except SystemExit as stop: assert stop.code == 0\n"
+            "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+            "assert not slow, slow")
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True, capture_output=True)
+
+
+def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
+    model = runs.load_model(train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle"))
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    assert isinstance(model, keras.Sequential)

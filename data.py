@@ -85,7 +85,7 @@ def load(data_dir=None, val_size=5000, limit=None, seed=0):
     Raises DataError.
     """
     train_size, val_size = split_sizes(val_size, limit)
-    arrays, source = _find(data_dir)
+    arrays, source = find(data_dir)
     train_images, train_labels, test_images, test_labels = arrays
 
     from sklearn.model_selection import train_test_split  # slow to import, not needed for --help
@@ -163,7 +163,7 @@ def _normalised(images, labels):
 
 # Finding the files. A source is used only after every byte of it was checked.
 
-def _find(data_dir):
+def find(data_dir=None):
     """Return the four arrays, and the name of the first source that holds them."""
     named = data_dir or os.environ.get("FASHION_MNIST_DIR")
     if named:

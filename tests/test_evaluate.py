@@ -40,7 +40,8 @@ def test_every_figure_can_be_recomputed(run, capsys):
     low, high = results["accuracy_interval"]
     assert low < results["accuracy"] <= high + 1e-9
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.train, 50), verbose=0)
-    assert results["train"] == {"accuracy": pytest.approx(accuracy), "loss": pytest.approx(loss, rel=1e-4)}
+    assert results["train"] == {"accuracy": pytest.approx(accuracy), "loss": pytest.approx(loss, rel=1e-4),
+                                "images": conftest.TRAIN - 100}
     assert results["gap"]["accuracy"] == pytest.approx(
         results["train"]["accuracy"] - results["validation"]["accuracy"])
     assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * conftest.TEST)

@@ -1,0 +1,44 @@
+# Every target sets up what it needs: .venv, the packages in the versions of constraints.txt, the data.
+# Options of the scripts go in ARGS:  make train ARGS="--model gap_cnn --seed 1"
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: help train evaluate test data clean
+
+help:
+	@echo "make train      train the default network"
+	@echo "make evaluate   score and draw the newest run"
+	@echo "make test       run the tests"
+	@echo "make clean      remove .venv; runs and data stay"
+
+train: $(VENV)/core
+	$(RUN) train_cnn.py $(ARGS)
+
+evaluate: $(VENV)/core
+	$(RUN) evaluate_model.py $(ARGS)
+
+test: $(VENV)/test data
+	$(RUN) -m pytest $(ARGS)
+
+data: $(VENV)/core
+	@$(RUN) -c "import data; print('Data:', data.find()[1])"
+
+# A file in .venv marks what is installed, so that an installation that was cut off is done again.
+$(VENV)/core: requirements.txt constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and was not found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing TensorFlow and the other packages into $(VENV), once: a few minutes"
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/test: $(VENV)/core requirements-test.txt
+	@$(INSTALL) -r requirements-test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

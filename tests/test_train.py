@@ -84,6 +84,11 @@ def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
     assert cosine[-1] == pytest.approx(0, abs=1e-8) and cycle[-1] == pytest.approx(0, abs=1e-8)
 
 
+def test_constant_is_constant(unlearnable_data, tmp_path):
+    run = train(tmp_path, "--schedule", "constant", "--epochs", "7", "--patience", "0", "--dropout", "0")
+    assert set(rates(run)) == {pytest.approx(1e-3)}
+
+
 def test_one_cycle_starts_low():
     schedule = train_cnn.learning_rate({"schedule": "one-cycle", "learning_rate": 1.0, "epochs": 4}, 10)
     values = [float(schedule(step)) for step in range(41)]
@@ -91,7 +96,7 @@ def test_one_cycle_starts_low():
 
 
 def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
-    run = train(tmp_path, "--schedule", "plateau", "--epochs", "9", "--patience", "0", "--dropout", "0",
+    run = train(tmp_path, "--epochs", "9", "--patience", "0", "--dropout", "0",
                 "--learning-rate", "0.004")
     assert rates(run)[0] == pytest.approx(0.004) and rates(run)[-1] in (
         pytest.approx(0.002), pytest.approx(0.001), pytest.approx(0.0005))

@@ -1,0 +1,67 @@
+"""Train and score every network with three seeds and print the README's table.
+
+    python benchmarks/four_models.py
+
+Runs that are finished are not trained again, so a broken-off comparison goes on where it was.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import runs  # noqa: E402
+
+SEEDS = (0, 1, 2)
+ONE_CYCLE = ("--schedule", "one-cycle", "--epochs", "15", "--learning-rate", "0.004", "--patience", "0")
+OPTIONS = {
+    "dropout_cnn": (),
+    "batchnorm_cnn": ONE_CYCLE,
+    "gap_cnn": ONE_CYCLE,
+    "lenet_l2": ("--epochs", "25", "--patience", "0"),
+}
+
+
+def result(model, seed, runs_dir):
+    """Return the metrics of one run, trained and scored where that was not done before."""
+    run = runs_dir / f"{model}-{seed}"
+    if not runs.is_finished(run):
+        call("train_cnn.py", "--model", model, "--seed", str(seed), *OPTIONS[model],
+             "--runs-dir", str(runs_dir), "--name", run.name)
+    if not (run / "metrics.json").exists():
+        call("evaluate_model.py", str(run))
+    return json.loads((run / "metrics.json").read_text())
+
+
+def call(script, *options):
+    subprocess.run([sys.executable, ROOT / script, *options], check=True)
+
+
+def mean_and_deviation(values, form):
+    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/four_models"), help="(%(default)s)")
+    runs_dir = parser.parse_args().runs_dir
+
+    results = {model: [result(model, seed, runs_dir) for seed in SEEDS] for model in OPTIONS}
+    print("| model | test accuracy, % | test loss | parameters | seconds per epoch | epochs | options |")
+    print("|---|---|---|---|---|---|---|")
+    for model, scores in results.items():
+        accuracy = mean_and_deviation([100 * score["accuracy"] for score in scores], ".2f")
+        loss = mean_and_deviation([score["loss"] for score in scores], ".4f")
+        seconds = statistics.median(score["seconds_per_epoch"] for score in scores)
+        epochs = sorted({score["epochs"] for score in scores})
+        print(f"| `{model}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
+              f"{'–'.join(map(str, {epochs[0], epochs[-1]}))} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
+
+
+if __name__ == "__main__":
+    main()

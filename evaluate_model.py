@@ -111,7 +111,7 @@ def draw(history, results, test, probabilities):
     return {
         "curves": plots.curves(history, results["kept_epoch"]),
         "confusion_matrix": plots.confusion_matrix(np.array(results["confusion_matrix"]), data.CLASS_NAMES),
-        "predictions": plots.predictions(*arguments(slice(18))),
+        "predictions": plots.predictions(*arguments(slice(30))),
         "correct_and_wrong": plots.correct_and_wrong(*arguments(everything)),
         "probabilities": plots.probabilities(*arguments(some_of_each)),
         "mistakes": plots.mistakes(*arguments(everything)),

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Two colours of Okabe and Ito's palette, which every kind of colour vision tells apart.
-BLUE, RED = "#0072B2", "#D55E00"
+# Two colours of Paul Tol's vibrant scheme, which every kind of colour vision tells apart.
+BLUE, RED = "#0077BB", "#CC3311"
 RIGHT, WRONG = BLUE, RED
 
 

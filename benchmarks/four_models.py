@@ -23,7 +23,7 @@ OPTIONS = {
     "dropout_cnn": (),
     "batchnorm_cnn": ONE_CYCLE,
     "gap_cnn": ONE_CYCLE,
-    "lenet_l2": ("--epochs", "25", "--patience", "0"),
+    "lenet_l2": ("--schedule", "constant", "--epochs", "25", "--patience", "0"),
 }
 
 

@@ -26,7 +26,9 @@ test: $(VENV)/test data
 	$(RUN) -m pytest $(ARGS)
 
 data: $(VENV)/core
-	@$(RUN) -c "import engine; engine.start(); import data; print('Data:', data.find()[1])"
+	@$(RUN) -c "import engine, data, sys; engine.start(); \
+		sys.excepthook = lambda kind, error, trace: print(error, file=sys.stderr); \
+		print('Data:', data.find()[1])"
 
 # A file in .venv marks what is installed, so that an installation that was cut off is done again.
 $(VENV)/core: requirements.txt constraints.txt

@@ -165,13 +165,13 @@ def _normalised(images, labels):
 
 def find(data_dir=None):
     """Return the four arrays, and the name of the first source that holds them."""
-    named = data_dir or os.environ.get("FASHION_MNIST_DIR")
-    if named:
-        return _read_folder(Path(named).expanduser()), str(named)
+    named = data_dir if data_dir is not None else os.environ.get("FASHION_MNIST_DIR") or None
+    if named is not None:
+        return _read_folder(Path(os.path.expanduser(named))), str(named)
 
-    cache = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets/fashion-mnist"
-    for folder in (cache, DEBIAN_FOLDER):
-        if any(_path(folder, name).exists() for name in FILES):
+    caches = _keras_caches()
+    for folder in (*caches, DEBIAN_FOLDER):
+        if any(os.path.exists(_path(folder, name)) for name in FILES):
             try:
                 return _read_folder(folder), str(folder)
             except DataError as error:
@@ -181,12 +181,24 @@ def find(data_dir=None):
     for description, fetch in (("the official mirrors", _download),
                                (f"Debian's package {DEBIAN_PACKAGE}", _unpack_debian_package)):
         try:
+            cache = next((folder for folder in caches if _is_writable(folder)), caches[0])
             return _fetch_into(cache, fetch), f"{description}, kept in {cache}"
-        except (DataError, OSError) as error:
+        except (DataError, OSError, ImportError) as error:
             failures.append(f"{description}: {_one_line(error)}")
     raise DataError(
         f"Fashion-MNIST was not found on this machine and could not be fetched ({'; '.join(failures)}). "
         f"Bring its four files into a folder and name it with --data-dir")
+
+
+def _keras_caches():
+    """Return the folders where Keras keeps this data set: the second where the first is read-only."""
+    homes = os.environ.get("KERAS_HOME") or "~/.keras", Path(tempfile.gettempdir()) / ".keras"
+    return [Path(os.path.abspath(os.path.expanduser(home))) / "datasets/fashion-mnist" for home in homes]
+
+
+def _is_writable(folder):
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return os.access(existing, os.W_OK)
 
 
 def _read_folder(folder):
@@ -197,8 +209,8 @@ def _read_folder(folder):
 
 def _path(folder, name):
     """Return the .gz file, or the unzipped one where only that is there."""
-    unzipped = folder / name
-    return unzipped if unzipped.exists() else folder / f"{name}.gz"
+    zipped, unzipped = folder / f"{name}.gz", folder / name
+    return unzipped if os.path.exists(unzipped) and not os.path.exists(zipped) else zipped
 
 
 def _read(path, name):
@@ -245,14 +257,17 @@ def _fetch_into(cache, fetch):
     So a fetch that is killed leaves nothing that is later trusted, and two at once do not meet.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=cache) as private:
+    prefix = "unfinished-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as private:
         folder = fetch(Path(private))
         arrays = _read_folder(folder)
         for name in FILES:
             target = cache / f"{name}.gz"
-            for wrong in (target, cache / name):
-                if wrong.exists() and not _is_official(wrong, name):
-                    wrong.replace(wrong.with_name(wrong.name + ".wrong"))
+            if _is_official(target, name):
+                continue
+            # Another fetch may have been faster, so that nothing is there any more, or a good file.
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(f"{target}.wrong-{Path(private).name.removeprefix(prefix)}")
             os.replace(folder / f"{name}.gz", target)
     return arrays
 
@@ -307,7 +322,9 @@ def _unpack_debian_package(folder):
     except DataError:  # the system's package lists are missing or old: fetch our own
         _run(["apt-get", *waiting, *private, "update"], folder)
         _run(["apt-get", *waiting, *private, "download", DEBIAN_PACKAGE], folder)
-    (package,) = folder.glob("*.deb")
+    package = next(folder.glob("*.deb"), None)
+    if package is None:
+        raise DataError("apt-get brought no package")
     _run(["dpkg-deb", "-x", str(package), "unpacked"], folder)
     return folder / "unpacked" / DEBIAN_FOLDER.relative_to("/")
 

@@ -1,10 +1,16 @@
 """The settings that TensorFlow needs before its first import, in one place.
 
-A script calls `start()` once it has read its options, so that `--help` need not wait.
+A script imports this first, which says in one line if a package is missing, and calls `start()` once it has read its options, so that `--help` need not wait.
 """
 
 import contextlib
+import importlib.util
 import os
+
+NEEDED = ("tensorflow", "keras", "numpy", "sklearn", "matplotlib")
+missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
+if missing:
+    raise SystemExit(f"not installed: {', '.join(missing)}; try: python -m pip install -r requirements.txt")
 
 
 def start(seed=None):
@@ -15,13 +21,9 @@ def start(seed=None):
     # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    try:
-        with _quiet_start_up():
-            import tensorflow as tf
-            tf.config.list_physical_devices()
-    except ImportError as error:
-        raise SystemExit(f"TensorFlow cannot be imported ({error}); "
-                         f"try: python -m pip install -r requirements.txt") from None
+    with _quiet_start_up():
+        import tensorflow as tf
+        tf.config.list_physical_devices()
     import keras
 
     # A keras.json in the user's home may say otherwise.
@@ -34,14 +36,13 @@ def start(seed=None):
 
 @contextlib.contextmanager
 def _quiet_start_up():
-    """Keep TensorFlow's chatter about missing GPUs off stderr, unless a log level was asked for.
+    """Keep TensorFlow's chatter about missing GPUs off stderr, unless the user asked for it.
 
-    It is written from C++ before any log level counts, so the file descriptor itself is moved.
+    It is written from C++ before the log level counts, so the file descriptor itself is moved.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -14,16 +14,18 @@ import statistics
 import sys
 from pathlib import Path
 
+import engine  # first: it says if a package is missing
+
 import numpy as np
 
 import data
-import engine
 import metrics
 import runs
 
 BATCH = 250
 TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything else
-SETTINGS = ("model", "patience", "seed", "val_size", "limit", "data_dir", "fingerprint")
+SETTINGS = {"model": str, "patience": int, "seed": int, "val_size": int, "limit": int | None,
+            "data_dir": str | None, "fingerprint": str}
 SCORES = ("", "accuracy", "loss", "images")
 CLASS_SCORES = ("", "precision", "recall", "F1", "images")
 CAPTIONS = {
@@ -43,13 +45,17 @@ def evaluate(run, data_dir=None, output_dir=None):
     run: path of a run directory. Raises data.DataError and runs.RunError.
     """
     config, history = runs.load_config(run), runs.load_history(run)
-    missing = [key for key in SETTINGS if key not in config]
-    if missing:
-        raise runs.RunError(f"{run / runs.CONFIG} is broken: it lacks {', '.join(missing)}")
+    wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
+    chosen = None if wrong else runs.chosen_epoch(config, history)
+    if chosen is None:
+        raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}" if wrong else
+                            f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
 
     engine.start()
     model = runs.load_model(run)
-    dataset = data.load(data_dir or config["data_dir"], config["val_size"], config["limit"], config["seed"])
+    if data_dir is None and config["data_dir"] and Path(config["data_dir"]).expanduser().is_dir():
+        data_dir = config["data_dir"]
+    dataset = data.load(data_dir, config["val_size"], config["limit"], config["seed"])
     print(f"Data: {dataset.source}")
     check_fit(run, model, config, dataset)
 
@@ -73,7 +79,7 @@ def evaluate(run, data_dir=None, output_dir=None):
         "model": config["model"],
         "parameters": model.count_params(),
         "epochs": len(history),
-        "kept_epoch": runs.chosen_epoch(config, history)["epoch"],
+        "kept_epoch": chosen["epoch"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
     figures = draw(history, results, dataset.test, probabilities["test"])
@@ -84,12 +90,12 @@ def evaluate(run, data_dir=None, output_dir=None):
 def check_fit(run, model, config, dataset):
     """Raise RunError where model and data do not belong together."""
     if config["fingerprint"] != dataset.fingerprint:
-        raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; "
-                            f"name its own with --data-dir")
+        raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; train it again")
     expected = (None, *dataset.test.images.shape[1:]), (None, len(data.CLASS_NAMES))
-    if (model.input_shape, model.output_shape) != expected:
-        raise runs.RunError(f"{run / runs.MODEL} is no model of Fashion-MNIST: it turns {model.input_shape} "
-                            f"into {model.output_shape}, not {expected[0]} into {expected[1]}")
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if shapes != expected:
+        raise runs.RunError(f"{run / runs.MODEL} is no model of Fashion-MNIST: it turns {shapes[0]} "
+                            f"into {shapes[1]}, not {expected[0]} into {expected[1]}")
 
 
 def score(labels, probabilities):

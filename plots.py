@@ -83,7 +83,7 @@ def probabilities(images, labels, probabilities, names):
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(12, 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, 2 * columns, squeeze=False, width_ratios=[1, 1.6] * columns).reshape(-1, 2)
-    for (picture, bars), *_ in zip(grid[len(images):]):
+    for picture, bars in grid[len(images):]:
         picture.axis("off")
         bars.axis("off")
     for (picture, bars), image, label, shares in zip(grid, images, labels, probabilities):

@@ -13,6 +13,7 @@ import contextlib
 import csv
 import datetime
 import json
+import math
 import os
 import re
 import shutil
@@ -36,6 +37,7 @@ def create(runs_dir, name, config):
     name: None for one made of the time and the model.
     """
     now = datetime.datetime.now().astimezone()
+    record = {**config, "created": now.isoformat(), "versions": _versions(), "commit": _commit()}
     stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
     candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     for candidate in candidates:
@@ -47,12 +49,7 @@ def create(runs_dir, name, config):
         except OSError as error:
             raise RunError(f"{run} cannot be made ({error.strerror}); choose another --runs-dir") from None
         (run / CHECKPOINT).mkdir()
-        write_json(run / CONFIG, {
-            **config,
-            "created": now.isoformat(),
-            "versions": {package: metadata.version(package) for package in PACKAGES},
-            "commit": _commit(),
-        })
+        write_json(run / CONFIG, record)
         return run
     raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
 
@@ -67,7 +64,7 @@ def save_history(run, history):
     with whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
         writer = csv.DictWriter(stream, HISTORY)
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in history)
+        writer.writerows({key: f"{value:.9g}" for key, value in row.items()} for row in history)
 
 
 def finish(run):
@@ -85,7 +82,8 @@ def newest(runs_dir):
     for path in Path(runs_dir).glob(f"*/{CONFIG}"):
         if is_finished(path.parent):
             with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
-                created[path.parent] = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
+                moment = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
+                created[path.parent] = moment.timestamp()
     if not created:
         raise RunError(f"no finished run in {runs_dir}; train one with: python train_cnn.py")
     return max(created, key=created.get)
@@ -111,15 +109,14 @@ def load_history(run):
     path = run / HISTORY_FILE
     try:
         with open(path, newline="") as stream:
-            history = [{key: float(row[key]) for key in HISTORY} for row in csv.DictReader(stream)]
+            history = [{key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])}
+                       for row in csv.DictReader(stream)]
     except FileNotFoundError:
         raise RunError(f"{path} is missing") from None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{path} is broken ({error})") from None
     if not history:
         raise RunError(f"{path} is broken: it holds no epoch")
-    for row in history:
-        row["epoch"] = int(row["epoch"])
     return history
 
 
@@ -136,15 +133,16 @@ def load_model(run):
         raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
 
 
-def best_epoch(history):
-    """Return the row with the lowest validation loss, the first of several. None without one."""
-    finite = [row for row in history if row["val_loss"] < float("inf")]
-    return min(finite, key=lambda row: row["val_loss"], default=None)
-
-
 def chosen_epoch(config, history):
-    """Return the row of the epoch whose weights model.keras holds: without early stopping the last."""
-    return best_epoch(history) if config["patience"] else history[-1]
+    """Return the row of the epoch whose weights model.keras holds.
+
+    With early stopping it is the first with the lowest validation loss, else the last one. Epochs
+    whose loss is no number do not count; None where no other is left.
+    """
+    finite = [row for row in history if math.isfinite(row["val_loss"])]
+    if config["patience"]:
+        return min(finite, key=lambda row: row["val_loss"], default=None)
+    return finite[-1] if finite else None
 
 
 @contextlib.contextmanager
@@ -172,6 +170,15 @@ def discard(run):
     """Remove a run that never finished an epoch."""
     if not (run / MODEL).exists():
         shutil.rmtree(run)
+
+
+def _versions():
+    """Return the version of every package, None for one that is not installed under that name."""
+    versions = dict.fromkeys(PACKAGES)
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def _commit():

@@ -9,15 +9,18 @@ Leaves a run directory in runs/ with the best weights, the history and every set
 """
 
 import argparse
+import contextlib
 import functools
 import math
+import shlex
+import signal
 import sys
 import time
-from pathlib import Path
+
+import engine  # first: it says if a package is missing
 
 import augment
 import data
-import engine
 import runs
 
 MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2")  # importing model.py takes seconds
@@ -47,8 +50,8 @@ def train(config):
           f"{len(dataset.validation.labels):,} to validate")
 
     stream = tf.Variable([config["seed"], 0])  # seed and epoch: they decide order and augmentation
-    change = None if config["augment"] == "none" else functools.partial(augment.augment, kind=config["augment"])
-    training = data.batches(dataset.train, config["batch_size"], shuffle=stream, augment=change)
+    training = data.batches(dataset.train, config["batch_size"], shuffle=stream,
+                            augment=functools.partial(augment.augment, kind=config["augment"]))
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
     model = build_model(config["model"], config["dropout"], config["l2"])
@@ -58,8 +61,6 @@ def train(config):
         metrics=["accuracy"],
         steps_per_execution=STEPS_PER_EXECUTION,
     )
-    run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
-    print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
 
     history = []
     started = 0.0
@@ -70,15 +71,13 @@ def train(config):
         stream.assign([config["seed"], epoch])
 
     def end_epoch(epoch, logs):
-        row = {
-            "epoch": epoch + 1, **logs,
-            "learning_rate": float(model.optimizer.learning_rate),
-        }
-        history.append(row)
-        if row is runs.chosen_epoch(config, history) and math.isfinite(row["val_loss"]):
-            runs.save_model(run, model)
-        row["seconds"] = time.perf_counter() - started
-        runs.save_history(run, history)
+        row = {"epoch": epoch + 1, **logs, "learning_rate": float(model.optimizer.learning_rate)}
+        with interrupts_held_back():  # so that weights and history tell the same
+            history.append(row)
+            if row is runs.chosen_epoch(config, history):
+                runs.save_model(run, model)
+            row["seconds"] = time.perf_counter() - started
+            runs.save_history(run, history)
 
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch),
                  keras.callbacks.TerminateOnNaN()]
@@ -88,18 +87,19 @@ def train(config):
         # The best weights need no restoring: end_epoch has written them to the run.
         callbacks.append(keras.callbacks.EarlyStopping(patience=config["patience"]))
 
+    run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
     try:
+        print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
         model.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
                   shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(after_interrupt(run, config, history)) from None
+        raise KeyboardInterrupt(f"Interrupted. {what_is_kept(run, config, history)}") from None
     except BaseException:
         runs.discard(run)
         raise
     if not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"]):
-        runs.discard(run)
-        raise Diverged(f"the loss is no longer a number after epoch {len(history)}; "
-                       f"try a lower --learning-rate than {config['learning_rate']:g}")
+        raise Diverged(f"the loss is no longer a number after epoch {len(history)}; try a lower --learning-rate "
+                       f"than {config['learning_rate']:g}. {what_is_kept(run, config, history)}")
     runs.finish(run)
 
     chosen = runs.chosen_epoch(config, history)
@@ -123,15 +123,28 @@ def learning_rate(config, steps_per_epoch):
     return peak
 
 
-def after_interrupt(run, config, history):
-    """Return what the user should know about a run that was stopped by hand."""
-    if not (run / runs.MODEL).exists():
-        runs.discard(run)
-        return "Interrupted before the first epoch ended: nothing was saved."
+def what_is_kept(run, config, history):
+    """Return the sentence about a run that ended early. A run without weights is removed."""
     chosen = runs.chosen_epoch(config, history)
-    return (f"Interrupted after {len(history)} epochs. The best weights so far (epoch {chosen['epoch']}, "
-            f"validation loss {chosen['val_loss']:.4f}) are in {run / runs.MODEL}\n"
-            f"Next: python evaluate_model.py {run}")
+    if chosen is None:
+        runs.discard(run)
+        return "No epoch was finished, nothing was saved."
+    return (f"The {'best' if config['patience'] else 'last'} weights, of epoch {chosen['epoch']} with a validation "
+            f"loss of {chosen['val_loss']:.4f}, are in {run / runs.MODEL}; "
+            f"next: python evaluate_model.py {shlex.quote(str(run))}")
+
+
+@contextlib.contextmanager
+def interrupts_held_back():
+    """Let a Ctrl-C wait until the end of the block."""
+    caught = []
+    before = signal.signal(signal.SIGINT, lambda *event: caught.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def parse_options(argv=None):
@@ -201,7 +214,7 @@ def main(argv=None):
     except KeyboardInterrupt as interrupt:
         print(f"\n{interrupt or 'Interrupted before training began.'}", file=sys.stderr)
         return 130
-    print(f"Next: python evaluate_model.py {'' if Path(options['runs_dir']) == Path('runs') else run}".rstrip())
+    print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
     return 0
 
 

@@ -73,6 +73,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=4, help="of each process (%(default)s)")
     parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.rounds < 1 or options.epochs < 2:
+        parser.error("one round of two epochs is the least, as the first epoch is left out")
     if options.side:
         print(json.dumps({"plain": time_plain, "ours": time_ours}[options.side](options.epochs)))
         return

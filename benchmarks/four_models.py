@@ -2,7 +2,7 @@
 
     python benchmarks/four_models.py
 
-Runs that are finished are not trained again, so a broken-off comparison goes on where it was.
+Runs that are finished are not trained again, so a comparison that was broken off goes on.
 """
 
 import argparse
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import runs  # noqa: E402
+import train_cnn  # noqa: E402
 
 SEEDS = (0, 1, 2)
 ONE_CYCLE = ("--schedule", "one-cycle", "--epochs", "15", "--learning-rate", "0.004", "--patience", "0")
@@ -30,16 +31,24 @@ OPTIONS = {
 def result(model, seed, runs_dir):
     """Return the metrics of one run, trained and scored where that was not done before."""
     run = runs_dir / f"{model}-{seed}"
-    if not runs.is_finished(run):
-        call("train_cnn.py", "--model", model, "--seed", str(seed), *OPTIONS[model],
-             "--runs-dir", str(runs_dir), "--name", run.name)
+    options = ["--model", model, "--seed", str(seed), *OPTIONS[model]]
+    if run.exists():
+        config = runs.load_config(run)
+        same = all(config.get(key) == value for key, value in train_cnn.parse_options(options).items()
+                   if key not in ("runs_dir", "name", "data_dir"))
+        if not (same and runs.is_finished(run)):
+            sys.exit(f"{run} was broken off or trained with other options; remove it to train it again")
+    else:
+        call("train_cnn.py", *options, "--runs-dir", str(runs_dir), "--name", run.name)
     if not (run / "metrics.json").exists():
         call("evaluate_model.py", str(run))
     return json.loads((run / "metrics.json").read_text())
 
 
 def call(script, *options):
-    subprocess.run([sys.executable, ROOT / script, *options], check=True)
+    code = subprocess.run([sys.executable, ROOT / script, *options]).returncode
+    if code:
+        sys.exit(code)
 
 
 def mean_and_deviation(values, form):
@@ -58,9 +67,9 @@ def main():
         accuracy = mean_and_deviation([100 * score["accuracy"] for score in scores], ".2f")
         loss = mean_and_deviation([score["loss"] for score in scores], ".4f")
         seconds = statistics.median(score["seconds_per_epoch"] for score in scores)
-        epochs = sorted({score["epochs"] for score in scores})
+        epochs = sorted(score["epochs"] for score in scores)
         print(f"| `{model}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
-              f"{'–'.join(map(str, {epochs[0], epochs[-1]}))} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
+              f"{' to '.join(map(str, dict.fromkeys((epochs[0], epochs[-1]))))} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FIGURES = ("confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predi
 
 
 @pytest.fixture
-def run(made_data, tmp_path, trained=[]):  # noqa: B006
+def run(made_data, tmp_path):
     """A run of its own for every test, trained once."""
     keep = tmp_path.parent / "trained"
     if not keep.exists():
@@ -84,44 +84,58 @@ def test_an_interrupted_run_can_be_scored_by_name(run, capsys):
     assert evaluate_model.main([str(run)]) == 0
 
 
-def failure(capsys, *options):
+def failure(capfd, *options):
     assert evaluate_model.main([*map(str, options)]) == 1
-    message = capsys.readouterr().err
+    message = capfd.readouterr().err
     assert message.count("\n") == 1 and message.startswith("evaluate_model.py: ")
     return message
 
 
-def test_missing_and_broken_runs_are_named(run, tmp_path, capsys):
-    assert "nowhere" in failure(capsys, tmp_path / "nowhere")
-    assert "config.json" in failure(capsys, tmp_path)
+def test_missing_and_broken_runs_are_named(run, tmp_path, capfd):
+    assert "nowhere" in failure(capfd, tmp_path / "nowhere")
+    assert "config.json" in failure(capfd, tmp_path)
     for name in ("history.csv", "model.keras", "config.json"):
         content = (run / name).read_bytes()
         (run / name).write_bytes(content[:40])
-        assert f"{name} " in failure(capsys, run)
+        assert f"{name} " in failure(capfd, run)
         (run / name).unlink()
-        assert name in failure(capsys, run)
+        assert name in failure(capfd, run)
         (run / name).write_bytes(content)
-    (run / "config.json").write_text('{"model": "dropout_cnn"}')
-    assert "lacks patience" in failure(capsys, run)
 
 
-def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capsys):
+@pytest.mark.parametrize("change", [{"seed": "0"}, {"val_size": None}, {"model": 5}, {"data_dir": 5}])
+def test_settings_of_the_wrong_type_are_named(run, capfd, change):
+    (run / "config.json").write_text(json.dumps(runs.load_config(run) | change))
+    assert f"config.json is broken: see {next(iter(change))}" in failure(capfd, run)
+
+
+def test_a_history_without_a_number_is_named(run, capfd):
+    runs.save_history(run, [row | {"val_loss": float("nan")} for row in runs.load_history(run)])
+    assert "no epoch has a validation loss" in failure(capfd, run)
+
+
+def test_data_that_moved_away_is_looked_for_elsewhere(run, tmp_path):
+    (run / "config.json").write_text(json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "gone")}))
+    assert evaluate_model.main([str(run)]) == 0
+
+
+def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
     monkeypatch.setattr(data, "FILES", conftest.write_folder(made_folder, conftest.made_arrays(seed=1)))
-    assert "trained on other data" in failure(capsys, run)
+    assert "trained on other data" in failure(capfd, run)
     assert not (run / "metrics.json").exists()
 
 
-def test_a_model_of_something_else_is_refused(run, capsys):
+def test_a_model_of_something_else_is_refused(run, capfd):
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
     runs.save_model(run, model)
-    assert "no model of Fashion-MNIST" in failure(capsys, run)
+    assert "no model of Fashion-MNIST" in failure(capfd, run)
 
 
-def test_wrong_folders_are_named(run, tmp_path, capsys):
+def test_wrong_folders_are_named(run, tmp_path, capfd):
     file = tmp_path / "file"
     file.touch()
-    assert str(file) in failure(capsys, run, "--output-dir", file)
-    assert "nowhere" in failure(capsys, run, "--data-dir", tmp_path / "nowhere")
+    assert str(file) in failure(capfd, run, "--output-dir", file)
+    assert "nowhere" in failure(capfd, run, "--data-dir", tmp_path / "nowhere")
 
 
 def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):

@@ -38,6 +38,7 @@ def test_the_newest_finished_run_is_found_whatever_its_name(tmp_path):
     make(tmp_path, "m-unfinished", finished=False)
     (make(tmp_path, "broken") / runs.CONFIG).write_text('{"created": ')
     (make(tmp_path, "undated") / runs.CONFIG).write_text("{}")
+    (make(tmp_path, "no-time-zone") / runs.CONFIG).write_text('{"created": "2001-01-01"}')
     (tmp_path / "stray file").touch()
     assert runs.newest(tmp_path) == newest
 

@@ -72,14 +72,18 @@ def train(config):
 
     def end_epoch(epoch, logs):
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(model.optimizer.learning_rate)}
-        with interrupts_held_back():  # so that weights and history tell the same
-            history.append(row)
-            if row is runs.chosen_epoch(config, history):
-                runs.save_model(run, model)
-            row["seconds"] = time.perf_counter() - started
-            runs.save_history(run, history)
+        history.append(row)
+        if row is runs.chosen_epoch(config, history):
+            runs.save_model(run, model)
+        row["seconds"] = time.perf_counter() - started
+        runs.save_history(run, history)
 
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch),
+    def end_batch(batch, logs):
+        if interrupts:
+            raise KeyboardInterrupt
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
+                                                on_train_batch_end=end_batch),
                  keras.callbacks.TerminateOnNaN()]
     if config["schedule"] == "plateau":
         callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
@@ -90,8 +94,9 @@ def train(config):
     run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
     try:
         print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
-        model.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
-                  shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
+        with interrupts_noted() as interrupts:
+            model.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
+                      shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted. {what_is_kept(run, config, history)}") from None
     except BaseException:
@@ -135,16 +140,24 @@ def what_is_kept(run, config, history):
 
 
 @contextlib.contextmanager
-def interrupts_held_back():
-    """Let a Ctrl-C wait until the end of the block."""
-    caught = []
-    before = signal.signal(signal.SIGINT, lambda *event: caught.append(event))
+def interrupts_noted():
+    """Yield a list that grows when Ctrl-C is pressed, which then does nothing else; twice, it interrupts.
+
+    So files are written to their end, and TensorFlow, which makes an error of its own of an interrupt
+    while it traces a function, does not see it.
+    """
+    noted = []
+
+    def note(number, frame):
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield noted
     finally:
         signal.signal(signal.SIGINT, before)
-    if caught:
-        raise KeyboardInterrupt
 
 
 def parse_options(argv=None):
@@ -212,7 +225,7 @@ def main(argv=None):
         print(f"train_cnn.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt or 'Interrupted before training began.'}", file=sys.stderr)
+        print(f"\n{str(interrupt) or 'Interrupted before training began.'}", file=sys.stderr)
         return 130
     print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
     return 0

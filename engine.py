@@ -1,6 +1,7 @@
 """The settings that TensorFlow needs before its first import, in one place.
 
-A script imports this first, which says in one line if a package is missing, and calls `start()` once it has read its options, so that `--help` need not wait.
+A script imports this before all else, so that a missing package is one line and no traceback, and
+calls `start()` once it has read its options, so that `--help` need not wait.
 """
 
 import contextlib

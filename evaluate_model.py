@@ -46,10 +46,11 @@ def evaluate(run, data_dir=None, output_dir=None):
     """
     config, history = runs.load_config(run), runs.load_history(run)
     wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
-    chosen = None if wrong else runs.chosen_epoch(config, history)
+    if wrong:
+        raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}")
+    chosen = runs.chosen_epoch(config, history)
     if chosen is None:
-        raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}" if wrong else
-                            f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
+        raise runs.RunError(f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
 
     engine.start()
     model = runs.load_model(run)

@@ -68,8 +68,9 @@ def main():
         loss = mean_and_deviation([score["loss"] for score in scores], ".4f")
         seconds = statistics.median(score["seconds_per_epoch"] for score in scores)
         epochs = sorted(score["epochs"] for score in scores)
+        epochs = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
         print(f"| `{model}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
-              f"{' to '.join(map(str, dict.fromkeys((epochs[0], epochs[-1]))))} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
+              f"{epochs} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
 
 
 if __name__ == "__main__":

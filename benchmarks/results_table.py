@@ -1,6 +1,6 @@
-"""Train and score every network with three seeds and print the README's table.
+"""Train and score every network with three seeds and print the table of README.md.
 
-    python benchmarks/four_models.py
+    python benchmarks/results_table.py
 
 Runs that are finished are not trained again, so a comparison that was broken off goes on.
 """
@@ -19,19 +19,20 @@ import runs  # noqa: E402
 import train_cnn  # noqa: E402
 
 SEEDS = (0, 1, 2)
-ONE_CYCLE = ("--schedule", "one-cycle", "--epochs", "15", "--learning-rate", "0.004", "--patience", "0")
+ONE_CYCLE = ("--schedule", "one-cycle", "--learning-rate", "0.004", "--patience", "0")
 OPTIONS = {
     "dropout_cnn": (),
-    "batchnorm_cnn": ONE_CYCLE,
-    "gap_cnn": ONE_CYCLE,
-    "lenet_l2": ("--schedule", "constant", "--epochs", "25", "--patience", "0"),
+    "dropout_cnn_flip": ("--augment", "flip", "--epochs", "12", *ONE_CYCLE),
+    "batchnorm_cnn": ("--model", "batchnorm_cnn", "--epochs", "15", *ONE_CYCLE),
+    "gap_cnn": ("--model", "gap_cnn", "--epochs", "15", *ONE_CYCLE),
+    "lenet_l2": ("--model", "lenet_l2", "--epochs", "25", "--schedule", "constant", "--patience", "0"),
 }
 
 
-def result(model, seed, runs_dir):
+def result(name, seed, runs_dir):
     """Return the metrics of one run, trained and scored where that was not done before."""
-    run = runs_dir / f"{model}-{seed}"
-    options = ["--model", model, "--seed", str(seed), *OPTIONS[model]]
+    run = runs_dir / f"{name}-{seed}"
+    options = [*OPTIONS[name], "--seed", str(seed)]
     if run.exists():
         config = runs.load_config(run)
         same = all(config.get(key) == value for key, value in train_cnn.parse_options(options).items()
@@ -57,20 +58,20 @@ def mean_and_deviation(values, form):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/four_models"), help="(%(default)s)")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/results_table"), help="(%(default)s)")
     runs_dir = parser.parse_args().runs_dir
 
-    results = {model: [result(model, seed, runs_dir) for seed in SEEDS] for model in OPTIONS}
+    results = {name: [result(name, seed, runs_dir) for seed in SEEDS] for name in OPTIONS}
     print("| model | test accuracy, % | test loss | parameters | seconds per epoch | epochs | options |")
     print("|---|---|---|---|---|---|---|")
-    for model, scores in results.items():
+    for name, scores in results.items():
         accuracy = mean_and_deviation([100 * score["accuracy"] for score in scores], ".2f")
-        loss = mean_and_deviation([score["loss"] for score in scores], ".4f")
+        loss = mean_and_deviation([score["loss"] for score in scores], ".3f")
         seconds = statistics.median(score["seconds_per_epoch"] for score in scores)
         epochs = sorted(score["epochs"] for score in scores)
         epochs = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
-        print(f"| `{model}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
-              f"{epochs} | `{' '.join(OPTIONS[model]) or 'defaults'}` |")
+        print(f"| `{scores[0]['model']}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
+              f"{epochs} | `{' '.join(OPTIONS[name]) or 'defaults'}` |")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def time_plain(epochs):
         layers.Dense(128, activation="relu"), layers.Dropout(0.5),
         layers.Dense(10, activation="softmax"),
     ])
-    model.compile("adam", "categorical_crossentropy", ["accuracy"])
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     clock = []
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: clock.append(time.perf_counter()))
     train, validation = ((part.images, keras.utils.to_categorical(part.labels))

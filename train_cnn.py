@@ -1,6 +1,6 @@
 """Train a convolutional network on Fashion-MNIST, with early stopping.
 
-    python train_cnn.py                                   the default network, some six minutes on two cores
+    python train_cnn.py                                   the default network, some eight minutes on two cores
     python train_cnn.py --model gap_cnn --seed 1
     python train_cnn.py --limit 6000 --epochs 3           a quick look
     python train_cnn.py --augment flip --schedule one-cycle --epochs 12 --learning-rate 0.004 --patience 0

@@ -67,7 +67,7 @@ def main():
     for name, scores in results.items():
         accuracy = mean_and_deviation([100 * score["accuracy"] for score in scores], ".2f")
         loss = mean_and_deviation([score["loss"] for score in scores], ".3f")
-        seconds = statistics.median(score["seconds_per_epoch"] for score in scores)
+        seconds = min(score["seconds_per_epoch"] for score in scores)  # of the least disturbed run
         epochs = sorted(score["epochs"] for score in scores)
         epochs = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
         print(f"| `{scores[0]['model']}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "

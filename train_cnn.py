@@ -3,7 +3,7 @@
     python train_cnn.py                                   the default network, some eight minutes on two cores
     python train_cnn.py --model gap_cnn --seed 1
     python train_cnn.py --limit 6000 --epochs 3           a quick look
-    python train_cnn.py --augment flip --schedule one-cycle --epochs 12 --learning-rate 0.004 --patience 0
+    python train_cnn.py --model batchnorm_cnn --schedule one-cycle --epochs 15 --learning-rate 0.004 --patience 0
 
 Leaves a run directory in runs/ with the best weights, the history and every setting.
 """

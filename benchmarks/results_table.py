@@ -22,7 +22,6 @@ SEEDS = (0, 1, 2)
 ONE_CYCLE = ("--schedule", "one-cycle", "--learning-rate", "0.004", "--patience", "0")
 OPTIONS = {
     "dropout_cnn": (),
-    "dropout_cnn_flip": ("--augment", "flip", "--epochs", "12", *ONE_CYCLE),
     "batchnorm_cnn": ("--model", "batchnorm_cnn", "--epochs", "15", *ONE_CYCLE),
     "gap_cnn": ("--model", "gap_cnn", "--epochs", "15", *ONE_CYCLE),
     "lenet_l2": ("--model", "lenet_l2", "--epochs", "25", "--schedule", "constant", "--patience", "0"),

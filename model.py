@@ -1,4 +1,4 @@
-"""The convolutional networks by name: MODELS and build_model().
+"""The convolutional networks by name: MODELS and build_model(); and how to train them faster.
 
     model = build_model("dropout_cnn")
 
@@ -6,6 +6,8 @@ Each takes images (N, 28, 28, 1) with values in [0, 1] and returns probabilities
 All are stock Keras layers, so a saved model opens with keras.models.load_model anywhere.
 """
 
+import keras
+import tensorflow as tf
 from keras import Input, Sequential, layers, regularizers
 
 IMAGE_SHAPE = (28, 28, 1)
@@ -117,3 +119,73 @@ def classifier(l2):
 
 def penalty(l2):
     return regularizers.L2(l2) if l2 else None
+
+
+# The same networks, computed in less time. What follows is for training only and never saved.
+
+def training_twin(model, seed, step):
+    """Return a network on the very weights of `model`, the same function, that trains faster.
+
+    seed, step: two integers, the second a variable that grows with every batch, as an
+        optimizer's `iterations` does. They decide what dropout drops.
+    """
+    twin, waiting = [Input(IMAGE_SHAPE), layers.Cropping2D(((0, unseen_rows(model)), (0, 0)))], list(model.layers)
+    while waiting:
+        layer = waiting.pop(0)
+        if isinstance(layer, layers.Conv2D) and layer.use_bias and isinstance(waiting[0], layers.MaxPooling2D):
+            layer = BiasAfterPooling(layer, waiting.pop(0))
+        elif isinstance(layer, layers.Dropout):
+            layer = ByteDropout(layer.rate, (seed, len(waiting)), step)
+        twin.append(layer)
+    return Sequential(twin)
+
+
+def unseen_rows(model):
+    """Return how many of the last rows of pixels nothing depends on, as pooling leaves out an odd last row.
+
+    There are as many columns, but oneDNN is slower on the narrower maps.
+    """
+    maps = [layer for layer in model.layers if isinstance(layer, (layers.Conv2D, layers.MaxPooling2D))]
+    if any(layer.padding == "same" for layer in maps):
+        return 0
+
+    def rows_left(rows):
+        shape = (1, rows, *IMAGE_SHAPE[1:])
+        for layer in maps:
+            shape = layer.compute_output_shape(shape)
+        return shape[1]
+
+    rows = IMAGE_SHAPE[0]
+    while rows_left(rows - 1) == rows_left(IMAGE_SHAPE[0]):
+        rows -= 1
+    return IMAGE_SHAPE[0] - rows
+
+
+class BiasAfterPooling(layers.Layer):
+    """A convolution and its pooling. As max(x) + b = max(x + b), the bias is added to a quarter of the pixels."""
+
+    def __init__(self, convolution, pooling):
+        super().__init__()
+        self.convolution, self.pooling = convolution, pooling
+
+    def call(self, images):
+        maps = keras.ops.conv(images, self.convolution.kernel, padding=self.convolution.padding)
+        return self.pooling(maps) + self.convolution.bias
+
+
+class ByteDropout(layers.Layer):
+    """Dropout that draws a byte for every value, where Keras draws a float: the rate is one of 256."""
+
+    def __init__(self, rate, seed, step):
+        super().__init__()
+        self.dropped, self.seed, self.step = min(round(256 * rate), 255), seed, step
+
+    def call(self, values, training=False):
+        if not training:
+            return values
+        count = tf.size(values)
+        seed = tf.random.fold_in(tf.constant(self.seed), self.step.value)
+        words = tf.random.stateless_uniform([-(-count // 4)], seed, None, None, tf.int32)
+        kept = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count] >= self.dropped
+        scale = 256 / (256 - self.dropped)
+        return values * tf.reshape(tf.cast(kept, values.dtype) * scale, tf.shape(values))

@@ -33,6 +33,34 @@ class Diverged(Exception):
     """The loss is no longer a number. One line, for the user."""
 
 
+def set_up(config, dataset):
+    """Return all that the epochs of a training need.
+
+    model: the network, stock layers, to be saved.
+    twin: the compiled network to be fitted, which trains the weights of `model`.
+    training, validation: the batches.
+    stream: a variable, seed and epoch, that decides order and augmentation.
+    """
+    import keras
+    import tensorflow as tf
+
+    from model import build_model, training_twin
+
+    stream = tf.Variable([config["seed"], 0])
+    training = data.batches(dataset.train, config["batch_size"], shuffle=stream,
+                            augment=functools.partial(augment.augment, kind=config["augment"]))
+    validation = data.batches(dataset.validation, VALIDATION_BATCH)
+
+    model = build_model(config["model"], config["dropout"], config["l2"])
+    optimizer = keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training)))
+    how = dict(optimizer=optimizer, metrics=["accuracy"],
+               loss=keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"]))
+    model.compile(**how)
+    twin = training_twin(model, config["seed"], optimizer.iterations)
+    twin.compile(**how, steps_per_execution=STEPS_PER_EXECUTION)
+    return model, twin, training, validation, stream
+
+
 def train(config):
     """Train one network as the config says and return the path of its run directory.
 
@@ -41,26 +69,11 @@ def train(config):
     """
     engine.start(config["seed"])
     import keras
-    import tensorflow as tf
-
-    from model import build_model
 
     dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])
     print(f"Data: {dataset.source}; {len(dataset.train.labels):,} images to train, "
           f"{len(dataset.validation.labels):,} to validate")
-
-    stream = tf.Variable([config["seed"], 0])  # seed and epoch: they decide order and augmentation
-    training = data.batches(dataset.train, config["batch_size"], shuffle=stream,
-                            augment=functools.partial(augment.augment, kind=config["augment"]))
-    validation = data.batches(dataset.validation, VALIDATION_BATCH)
-
-    model = build_model(config["model"], config["dropout"], config["l2"])
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training))),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"]),
-        metrics=["accuracy"],
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
+    model, twin, training, validation, stream = set_up(config, dataset)
 
     history = []
     started = 0.0
@@ -71,7 +84,7 @@ def train(config):
         stream.assign([config["seed"], epoch])
 
     def end_epoch(epoch, logs):
-        row = {"epoch": epoch + 1, **logs, "learning_rate": float(model.optimizer.learning_rate)}
+        row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate)}
         history.append(row)
         if row is runs.chosen_epoch(config, history):
             runs.save_model(run, model)
@@ -95,8 +108,8 @@ def train(config):
     try:
         print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
         with interrupts_noted() as interrupts:
-            model.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
-                      shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
+            twin.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
+                     shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted. {what_is_kept(run, config, history)}") from None
     except BaseException:
@@ -168,8 +181,8 @@ def parse_options(argv=None):
     add = parser.add_argument
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
     add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")
-    add("--batch-size", type=number(int, 1), default=128, help="images a step (%(default)s)")
-    add("--learning-rate", type=number(float, 1e-9), default=1e-3, help="of Adam, at its highest (%(default)s)")
+    add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
+    add("--learning-rate", type=number(float, 1e-9), default=2e-3, help="of Adam, at its highest (%(default)s)")
     add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
              "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
@@ -182,7 +195,7 @@ def parse_options(argv=None):
     add("--label-smoothing", type=number(float, 0, 1), default=0.0, help="(%(default)s)")
     add("--val-size", type=number(float, 0), default=5000,
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
-    add("--augment", default=augment.KINDS[0], choices=augment.KINDS, help="random changes (%(default)s)")
+    add("--augment", default="flip", choices=augment.KINDS, help="random changes (%(default)s)")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything random (%(default)s)")
     add("--limit", type=number(int, 1), help="use so many images for training and validation together")
     add("--data-dir", help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")

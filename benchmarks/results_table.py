@@ -19,12 +19,12 @@ import runs  # noqa: E402
 import train_cnn  # noqa: E402
 
 SEEDS = (0, 1, 2)
-ONE_CYCLE = ("--schedule", "one-cycle", "--learning-rate", "0.004", "--patience", "0")
+RECIPE = "--epochs 15 --schedule one-cycle --batch-size 128 --learning-rate 0.004 --augment none --patience 0".split()
 OPTIONS = {
     "dropout_cnn": (),
-    "batchnorm_cnn": ("--model", "batchnorm_cnn", "--epochs", "15", *ONE_CYCLE),
-    "gap_cnn": ("--model", "gap_cnn", "--epochs", "15", *ONE_CYCLE),
-    "lenet_l2": ("--model", "lenet_l2", "--epochs", "25", "--schedule", "constant", "--patience", "0"),
+    "batchnorm_cnn": ("--model", "batchnorm_cnn", *RECIPE),
+    "gap_cnn": ("--model", "gap_cnn", *RECIPE),
+    "lenet_l2": "--model lenet_l2 --epochs 25 --schedule constant --augment none --patience 0".split(),
 }
 
 

@@ -4,9 +4,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import train_cnn
-from model import MODELS, build_model
+from model import MODELS, ByteDropout, build_model, training_twin, unseen_rows
 
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
@@ -65,3 +66,51 @@ def test_a_saved_model_opens_without_this_project(tmp_path):
                     "np.save('probabilities.npy', model.predict(np.load('images.npy'), verbose=0))"],
                    cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_training_twin_is_the_same_function_of_the_same_weights(name):
+    model = build_model(name, l2=1e-3)
+    for weight in model.weights:
+        if len(weight.shape) == 1:  # biases and averages, which start at zero
+            weight.assign(weight + 0.1)
+    twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
+    np.testing.assert_allclose(twin(IMAGES), model(IMAGES), atol=1e-6)
+    assert {id(weight) for weight in twin.trainable_weights} == {id(weight) for weight in model.trainable_weights}
+    assert float(sum(twin.losses)) == pytest.approx(float(sum(model.losses)))
+
+    labels = np.arange(len(IMAGES)) % 10
+    gradients = []
+    for network in (model, twin):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, network(IMAGES)))
+        gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
+    for expected, gradient in zip(*gradients):
+        np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+def test_rows_that_pooling_leaves_out_are_not_computed():
+    assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0]
+    model, changed = build_model("dropout_cnn"), IMAGES.copy()
+    changed[:, -2:] = 0
+    np.testing.assert_array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))
+    changed[:, -3] = 0
+    assert not np.array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.3, 0.999])
+def test_dropout_drops_its_share_keeps_the_mean_and_changes_with_seed_and_step(rate):
+    values = tf.ones((301, 1001))  # no multiple of four
+    step = keras.Variable(0, dtype="int64", trainable=False)
+    dropout, other_seed = ByteDropout(rate, (0, 1), step), ByteDropout(rate, (0, 2), step)
+    first = dropout(values, training=True).numpy()
+    assert (first == 0).mean() == pytest.approx(rate, abs=0.004)
+    assert first.mean() == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(first, dropout(values, training=True))
+    np.testing.assert_array_equal(values, dropout(values))
+    seeded = other_seed(values, training=True).numpy()
+    step.assign_add(1)
+    later = dropout(values, training=True).numpy()
+    if rate == 0.25:  # chance alone brings two masks together
+        for other in (seeded, later):
+            assert ((first == 0) & (other == 0)).mean() == pytest.approx(rate ** 2, abs=0.004)

@@ -11,7 +11,7 @@ import data
 import runs
 import train_cnn
 
-SMALL = ["--val-size", "100", "--batch-size", "50"]
+SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001"]
 
 
 def train(tmp_path, *options, name="run"):
@@ -104,7 +104,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
 
 
 @pytest.mark.parametrize("option", [
-    ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "flip"],
+    ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
     ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
 ], ids=lambda option: option[0])
 def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006

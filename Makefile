@@ -8,12 +8,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate test data clean
+.PHONY: help train evaluate test bench data clean
 
 help:
 	@echo "make train      train the default network"
 	@echo "make evaluate   score and draw the newest run"
 	@echo "make test       run the tests"
+	@echo "make bench      measure the speed, beside plain Keras; under ten minutes"
 	@echo "make clean      remove .venv; runs and data stay"
 
 train: $(VENV)/core
@@ -24,6 +25,9 @@ evaluate: $(VENV)/core
 
 test: $(VENV)/test data
 	$(RUN) -m pytest $(ARGS)
+
+bench: $(VENV)/core
+	$(RUN) benchmarks/measure_speed.py $(ARGS)
 
 data: $(VENV)/core
 	@$(RUN) -c "import engine, data, sys; engine.start(); \

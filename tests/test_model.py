@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import train_cnn
-from model import MODELS, ByteDropout, build_model, training_twin, unseen_rows
+from model import MODELS, ByteDropout, build_model, predictor, training_twin, unseen_rows
 
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
@@ -49,6 +49,24 @@ def test_pooling_before_the_activation_is_the_same_function():
     ])
     textbook.set_weights(fast.get_weights())
     np.testing.assert_allclose(fast.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_predictor_gives_what_predict_gives(name):
+    model = build_model(name)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            weight.assign(weight + 0.1)
+    predict = predictor(model)
+    expected = model.predict(IMAGES, verbose=0)
+    assert expected.std(axis=0).max() > 1e-4  # the images differ
+    for image, probabilities in zip(IMAGES, expected):
+        np.testing.assert_allclose(predict(image), probabilities, atol=1e-6)
+
+
+def test_the_predictor_refuses_layers_it_does_not_know():
+    with pytest.raises(TypeError, match="LayerNormalization"):
+        predictor(keras.Sequential([keras.Input((28, 28, 1)), keras.layers.LayerNormalization()]))
 
 
 def test_unknown_models_are_refused_with_the_known_ones():

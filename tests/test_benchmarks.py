@@ -1,0 +1,86 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import measure_speed  # noqa: E402
+import speed_worker  # noqa: E402
+from model import build_model  # noqa: E402
+
+
+def training_row(median, **changes):
+    return {"parameters": 10, "flops": 1000, "validated": 1000, "median": median, "spread": 0.05, "n": 5,
+            "with_stalls": {"median": median * 1.5, "spread": 0.4, "n": 6}, "stalled": 0, "longest_stall": 0.01,
+            "val_accuracy": 0.85, "rate": 9e10, "share": 0.5, **changes}
+
+
+@pytest.fixture
+def results():
+    training = {name: training_row(100 if name.endswith("ours") else 200) for name in measure_speed.TRAINING}
+    training["dropout_cnn, PyTorch"] = {"missing": "torch"}
+    prediction = {name: {"evaluation": {"median": 1.5}, "p50": 0.5, "p99": 0.9} for name in measure_speed.PREDICTION}
+    return {"machine": "a processor", "versions": "a Python", "limit": {"median": 1.6e11, "spread": 0.02},
+            "training": training, "validated": 1000, "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
+            "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
+            "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
+            "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5}, "evaluate_model.py": 15.0,
+            "memory": {"train_cnn.py": 1.3, "evaluate_model.py": 1.1}}
+
+
+def row(results, name):
+    return next(line for line in measure_speed.table(results).splitlines() if line.startswith(f"| {name} "))
+
+
+def test_the_table_gives_ratios_and_says_what_is_not_installed(results):
+    assert "| 100 | 5% | 90 | 50% | 0.50 | 0.50 |" in row(results, "gap_cnn, ours")
+    assert "torch is not installed" in row(results, "dropout_cnn, PyTorch")
+    assert "onnx is not installed" in row(results, "ONNX Runtime")
+    assert "No epoch was held up" in measure_speed.table(results)
+
+
+def test_noise_and_stalls_are_said(results):
+    results["training"]["gap_cnn, ours"]["spread"] = 0.31
+    results["training"]["gap_cnn, plain Keras"] |= {"stalled": 2, "longest_stall": 4.25}
+    assert "0.50 (too noisy)" in row(results, "gap_cnn, ours")
+    assert "(too noisy)" not in row(results, "batchnorm_cnn, ours")
+    assert "gap_cnn plain Keras 2 of 6 epochs, by up to 4.2 s" in measure_speed.table(results)
+
+
+def test_sides_that_learn_different_things_are_found(results):
+    assert "NOT within" not in measure_speed.same_learning(results)
+    results["training"]["gap_cnn, ours"]["val_accuracy"] = 0.75
+    assert "gap_cnn 85.0% and 75.0%, NOT within" in measure_speed.same_learning(results)
+    results["training"]["gap_cnn, ours"]["parameters"] = 11
+    with pytest.raises(SystemExit, match="11 parameters"):
+        measure_speed.same_learning(results)
+
+
+def test_the_picture_draws_every_side_and_json_holds_the_results(results):
+    figure = measure_speed.picture(results)
+    assert len(figure.axes[0].patches) == len(measure_speed.TRAINING) - 1
+    assert json.loads(json.dumps(results))["limit"]["median"] == 1.6e11
+
+
+def test_the_spread_is_the_distance_of_the_quartiles():
+    assert measure_speed.summary([5.0, 1, 2, 3, 4]) == {"median": 3, "spread": pytest.approx(2 / 3), "n": 5}
+
+
+def test_both_sides_train_the_same_network_and_its_operations_are_counted():
+    expected = {"parameters": 225_034, "flops": 3 * 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 1280)
+                - 2 * 26 * 26 * 9 * 32}
+    assert speed_worker.facts(build_model("dropout_cnn")) == expected
+    assert speed_worker.facts(speed_worker.textbook_dropout_cnn()) == expected
+
+
+def test_the_time_of_an_epoch_holds_its_stall(made_data):
+    import data
+
+    part = data.load(val_size=100).train
+    model = build_model("dropout_cnn")
+    model.compile(loss="sparse_categorical_crossentropy")
+    answer = speed_worker.timed_fit(model, len(part.labels), x=part.images, y=part.labels,
+                                    validation_data=(part.images, part.labels))
+    assert 0 < answer["stall"] < answer["seconds"] and answer["images"] == 500

@@ -19,19 +19,20 @@ import runs  # noqa: E402
 import train_cnn  # noqa: E402
 
 SEEDS = (0, 1, 2)
-RECIPE = "--epochs 15 --schedule one-cycle --batch-size 128 --learning-rate 0.004 --augment none --patience 0".split()
+BATCH_NORM = "--epochs 15 --schedule one-cycle --batch-size 128 --learning-rate 0.004 --augment none --patience 0"
 OPTIONS = {
-    "dropout_cnn": (),
-    "batchnorm_cnn": ("--model", "batchnorm_cnn", *RECIPE),
-    "gap_cnn": ("--model", "gap_cnn", *RECIPE),
-    "lenet_l2": "--model lenet_l2 --epochs 25 --schedule constant --augment none --patience 0".split(),
+    "dropout_cnn": "",
+    "batchnorm_cnn": f"--model batchnorm_cnn {BATCH_NORM}",
+    "gap_cnn": f"--model gap_cnn {BATCH_NORM}",
+    "lenet_l2": "--model lenet_l2 --epochs 25 --schedule constant --batch-size 128 --learning-rate 0.001 "
+                "--augment none --patience 0",
 }
 
 
 def result(name, seed, runs_dir):
     """Return the metrics of one run, trained and scored where that was not done before."""
     run = runs_dir / f"{name}-{seed}"
-    options = [*OPTIONS[name], "--seed", str(seed)]
+    options = [*OPTIONS[name].split(), "--seed", str(seed)]
     if run.exists():
         config = runs.load_config(run)
         same = all(config.get(key) == value for key, value in train_cnn.parse_options(options).items()
@@ -70,7 +71,7 @@ def main():
         epochs = sorted(score["epochs"] for score in scores)
         epochs = " to ".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1])))
         print(f"| `{scores[0]['model']}` | {accuracy} | {loss} | {scores[0]['parameters']:,} | {seconds:.1f} | "
-              f"{epochs} | `{' '.join(OPTIONS[name]) or 'defaults'}` |")
+              f"{epochs} | `{OPTIONS[name] or 'defaults'}` |")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import data
 import runs
 import train_cnn
 
-SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001"]
+SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001", "--schedule", "constant"]
 
 
 def train(tmp_path, *options, name="run"):
@@ -97,7 +97,7 @@ def test_one_cycle_starts_low():
 
 
 def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
-    run = train(tmp_path, "--epochs", "9", "--patience", "0", "--dropout", "0",
+    run = train(tmp_path, "--epochs", "9", "--patience", "0", "--dropout", "0", "--schedule", "plateau",
                 "--learning-rate", "0.004")
     assert rates(run)[0] == pytest.approx(0.004) and rates(run)[-1] in (
         pytest.approx(0.002), pytest.approx(0.001), pytest.approx(0.0005))

@@ -139,7 +139,7 @@ def test_wrong_folders_are_named(run, tmp_path, capfd):
 
 
 def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):
-    assert train_cnn.main(["--limit", "12000", "--epochs", "4", "--data-dir", real_data,
+    assert train_cnn.main(["--limit", "12000", "--epochs", "4", "--batch-size", "64", "--data-dir", real_data,
                            "--runs-dir", str(tmp_path), "--name", "run"]) == 0
     results = evaluate_model.evaluate(tmp_path / "run")
     assert 0.83 < results["accuracy"] < 0.92

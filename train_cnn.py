@@ -183,7 +183,7 @@ def parse_options(argv=None):
     add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
     add("--learning-rate", type=number(float, 1e-9), default=2e-3, help="of Adam, at its highest (%(default)s)")
-    add("--schedule", default="cosine", choices=SCHEDULES,
+    add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
              "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
     add("--patience", type=number(int, 0), default=5,

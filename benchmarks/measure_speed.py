@@ -222,8 +222,9 @@ def table(results):
         plain = row if name.endswith("plain Keras") else plain
         noisy = " (too noisy)" if max(row["spread"], plain["spread"]) > NOISY else ""
         batch = f", batch {row['batch_size']}" if "batch_size" in row else ""
+        spread = f"{row['spread']:.0%}" if row["n"] > 1 else "n = 1"
         lines.append(
-            f"| {name}{batch} | {row['median']:.0f} | {row['spread']:.0%} | {row['rate'] / 1e9:.0f} | "
+            f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
             f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{noisy} | "
             f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |")
     lines += ["", "Medians of the calm epochs. " + stalls(training) + " " + same_learning(results), "",
@@ -285,16 +286,16 @@ def picture(results):
     bars.invert_yaxis()
     bars.set(xlabel="µs an image", title="An epoch of training with validation")
     cost.plot(results["by_images"].keys(), results["by_images"].values(), "o-", color=BLUE,
-              label="by number of images, in batches of 256")
+              label="images, in batches of 256")
     cost.plot(results["by_batch"].keys(), results["by_batch"].values(), "s--", color=RED,
-              label=f"by size of the batch, {SIZES[0]:,} images")
+              label=f"size of the batch, {SIZES[0]:,} images")
     cost.set(xscale="log", xlabel="Images, or images in a batch", ylabel="µs an image", ylim=(0, None),
              title="How the cost grows (dropout_cnn)")
     ticks = (*BATCHES[::2], *SIZES[::3])
     cost.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     cost.minorticks_off()
     cost.grid(alpha=0.3)
-    cost.legend(loc="upper right")
+    cost.legend(loc="lower center")
     return figure
 
 

@@ -44,6 +44,8 @@ def test_the_table_gives_ratios_and_says_what_is_not_installed(results):
 def test_noise_and_stalls_are_said(results):
     results["training"]["gap_cnn, ours"]["spread"] = 0.31
     results["training"]["gap_cnn, plain Keras"] |= {"stalled": 2, "longest_stall": 4.25}
+    results["training"]["batchnorm_cnn, plain Keras"] |= {"n": 1, "spread": 0.0}
+    assert "| 200 | n = 1 |" in row(results, "batchnorm_cnn, plain Keras")
     assert "0.50 (too noisy)" in row(results, "gap_cnn, ours")
     assert "(too noisy)" not in row(results, "batchnorm_cnn, ours")
     assert "gap_cnn plain Keras 2 of 6 epochs, by up to 4.2 s" in measure_speed.table(results)

@@ -28,6 +28,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import data  # noqa: E402
+
 ROUNDS = 5
 NOISY = 0.3          # a spread above it makes a ratio worth little
 CALM = 0.03          # an epoch whose end was held up by no more than this share of it
@@ -323,6 +326,7 @@ def main():
     parser.add_argument("--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
     folder = parser.parse_args().output_dir
     folder.mkdir(parents=True, exist_ok=True)
+    data.find()  # fetched now, not while the clock runs
     begin = time.perf_counter()
     results = {"machine": machine(), "versions": versions(),
                **measure_start_up(), **measure_training(), **measure_prediction(), **measure_cost()}
@@ -335,4 +339,9 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (data.DataError, OSError) as error:
+        sys.exit(f"measure_speed.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted, nothing was written.")

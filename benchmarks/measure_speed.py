@@ -134,7 +134,8 @@ def measure_training():
         row["rate"] = about[f"{network}, plain Keras"]["flops"] / row["median"] * 1e6
         row["share"] = row["rate"] / limit["median"]
         rows[name] = row
-    return {"limit": limit, "training": rows, "validated": about["dropout_cnn, ours"]["validated"]}
+    return {"limit": limit, "training": rows, "validated": about["dropout_cnn, ours"]["validated"],
+            "images": answers["dropout_cnn, ours"][0]["images"]}
 
 
 def measure_prediction():
@@ -230,7 +231,7 @@ def table(results):
             f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
             f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{noisy} | "
             f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |")
-    lines += ["", "Medians of the calm epochs. " + stalls(training) + " " + same_learning(results), "",
+    lines += ["", f"Medians of the calm epochs, of {results['images']:,} images each. " + stalls(training) + " " + same_learning(results), "",
               "| prediction by `dropout_cnn` | 10,000 images, s | one image, p50, ms | p99, ms |", "|---|---|---|---|"]
     for name, row in results["prediction"].items():
         lines.append(f"| {name} | {row['missing']} is not installed | | |" if "missing" in row else

@@ -23,7 +23,7 @@ def results():
     training["dropout_cnn, PyTorch"] = {"missing": "torch"}
     prediction = {name: {"evaluation": {"median": 1.5}, "p50": 0.5, "p99": 0.9} for name in measure_speed.PREDICTION}
     return {"machine": "a processor", "versions": "a Python", "limit": {"median": 1.6e11, "spread": 0.02},
-            "training": training, "validated": 1000, "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
+            "training": training, "validated": 1000, "images": 11000, "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
             "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
             "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
             "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5}, "evaluate_model.py": 15.0,
@@ -38,7 +38,7 @@ def test_the_table_gives_ratios_and_says_what_is_not_installed(results):
     assert "| 100 | 5% | 90 | 50% | 0.50 | 0.50 |" in row(results, "gap_cnn, ours")
     assert "torch is not installed" in row(results, "dropout_cnn, PyTorch")
     assert "onnx is not installed" in row(results, "ONNX Runtime")
-    assert "No epoch was held up" in measure_speed.table(results)
+    assert "of 11,000 images each. No epoch was held up" in measure_speed.table(results)
 
 
 def test_noise_and_stalls_are_said(results):

@@ -231,7 +231,8 @@ def table(results):
             f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
             f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{noisy} | "
             f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |")
-    lines += ["", f"Medians of the calm epochs, of {results['images']:,} images each. " + stalls(training) + " " + same_learning(results), "",
+    lines += ["", f"Medians of the calm epochs, of {results['images']:,} images each. {stalls(training)} "
+              f"{same_learning(results)}", "",
               "| prediction by `dropout_cnn` | 10,000 images, s | one image, p50, ms | p99, ms |", "|---|---|---|---|"]
     for name, row in results["prediction"].items():
         lines.append(f"| {name} | {row['missing']} is not installed | | |" if "missing" in row else
@@ -248,12 +249,12 @@ def table(results):
 
 
 def stalls(training):
-    """Return a sentence on the epochs of plain Keras that were held up at their end."""
-    stalled = {name.split(",")[0]: row for name, row in training.items() if row.get("stalled")}
+    """Return a sentence on the epochs that were held up at their end."""
+    stalled = {name: row for name, row in training.items() if row.get("stalled")}
     if not stalled:
         return "No epoch was held up at its end."
     return "Held up at its end: " + "; ".join(
-        f"{name} {'plain Keras'} {row['stalled']} of {row['with_stalls']['n']} epochs, "
+        f"{name}, {row['stalled']} of {row['with_stalls']['n']} epochs, "
         f"by up to {row['longest_stall']:.1f} s" for name, row in stalled.items()) + "."
 
 

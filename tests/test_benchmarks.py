@@ -23,7 +23,8 @@ def results():
     training["dropout_cnn, PyTorch"] = {"missing": "torch"}
     prediction = {name: {"evaluation": {"median": 1.5}, "p50": 0.5, "p99": 0.9} for name in measure_speed.PREDICTION}
     return {"machine": "a processor", "versions": "a Python", "limit": {"median": 1.6e11, "spread": 0.02},
-            "training": training, "validated": 1000, "images": 11000, "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
+            "training": training, "validated": 1000, "images": 11000,
+            "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
             "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
             "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
             "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5}, "evaluate_model.py": 15.0,
@@ -48,7 +49,7 @@ def test_noise_and_stalls_are_said(results):
     assert "| 200 | n = 1 |" in row(results, "batchnorm_cnn, plain Keras")
     assert "0.50 (too noisy)" in row(results, "gap_cnn, ours")
     assert "(too noisy)" not in row(results, "batchnorm_cnn, ours")
-    assert "gap_cnn plain Keras 2 of 6 epochs, by up to 4.2 s" in measure_speed.table(results)
+    assert "gap_cnn, plain Keras, 2 of 6 epochs, by up to 4.2 s" in measure_speed.table(results)
 
 
 def test_sides_that_learn_different_things_are_found(results):

@@ -137,6 +137,8 @@ def training_twin(model, seed, step):
         layer = waiting.pop(0)
         if isinstance(layer, layers.Conv2D) and layer.use_bias and isinstance(waiting[0], layers.MaxPooling2D):
             layer = BiasAfterPooling(layer, waiting.pop(0))
+        elif isinstance(layer, layers.BatchNormalization) and len(layer.input.shape) == 4:
+            layer = FusedBatchNormalization(layer)
         elif isinstance(layer, layers.Dropout):
             layer = ByteDropout(layer.rate, (seed, len(waiting)), step)
         twin.append(layer)
@@ -174,6 +176,26 @@ class BiasAfterPooling(layers.Layer):
     def call(self, images):
         maps = keras.ops.conv(images, self.convolution.kernel, padding=self.convolution.padding)
         return self.pooling(maps) + self.convolution.bias
+
+
+class FusedBatchNormalization(layers.Layer):
+    """Batch normalisation of maps by one operation, where Keras takes many."""
+
+    def __init__(self, keras_layer):
+        super().__init__()
+        self.keras_layer = keras_layer
+
+    def call(self, maps, training=False):
+        layer = self.keras_layer
+        if not training:
+            return layer(maps)
+        maps, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=maps, scale=layer.gamma, offset=layer.beta, mean=[], variance=[], epsilon=layer.epsilon)
+        # The operation divides the squares by one less than their number, Keras by their number.
+        count = tf.cast(tf.size(maps) // maps.shape[-1], variance.dtype)
+        for moving, batch in ((layer.moving_mean, mean), (layer.moving_variance, variance * (count - 1) / count)):
+            moving.assign(layer.momentum * moving + (1 - layer.momentum) * batch)
+        return maps
 
 
 class ByteDropout(layers.Layer):

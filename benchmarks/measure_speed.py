@@ -40,6 +40,7 @@ BATCHES = (32, 64, 128, 256, 512, 1024)
 TRAINING = {
     "dropout_cnn, plain Keras": ("plain_training", "dropout_cnn"),
     "dropout_cnn, ours": ("our_training", "dropout_cnn"),
+    "dropout_cnn, ours without oneDNN": ("our_training_without_onednn", "dropout_cnn"),
     "dropout_cnn, PyTorch": ("torch_training", "contiguous_format"),
     "dropout_cnn, PyTorch channels_last": ("torch_training", "channels_last"),
     "batchnorm_cnn, plain Keras": ("plain_training", "batchnorm_cnn"),
@@ -284,7 +285,7 @@ def picture(results):
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     bars, cost = figure.subplots(1, 2, width_ratios=(1.3, 1))
     rows = {name: row for name, row in results["training"].items() if "missing" not in row}
-    colours = [BLUE if name.endswith("ours") else "0.65" for name in rows]
+    colours = [BLUE if "ours" in name else "0.65" for name in rows]
     drawn = bars.barh(list(rows), [row["median"] for row in rows.values()], color=colours,
                       xerr=[row["median"] * row["spread"] / 2 for row in rows.values()], ecolor="0.3")
     bars.bar_label(drawn, [f" {row['median']:.0f}" for row in rows.values()], label_type="center", color="white")

@@ -58,6 +58,12 @@ def our_training(name):
     return turn, {**facts(model), "validated": len(dataset.validation.labels)}
 
 
+def our_training_without_onednn(name):
+    """As someone who has set the switch has it."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    return our_training(name)
+
+
 def our_cost():
     """Training alone, of any number of images in batches of any size."""
     import train_cnn

@@ -109,20 +109,21 @@ def test_the_training_twin_is_the_same_function_of_the_same_weights(name):
 
 @pytest.mark.parametrize("name", ["batchnorm_cnn", "gap_cnn"])
 def test_the_training_twin_normalises_batches_and_keeps_averages_as_the_network_does(name):
+    keras.utils.set_random_seed(0)
     model = build_model(name, dropout=0.0)
     twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     before, gradients, averages = model.get_weights(), [], []
     for network in (model, twin):
         model.set_weights(before)
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(network(IMAGES, training=True)[:, 0])
+            loss = tf.reduce_mean(network(IMAGES[:2], training=True)[:, 0])
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
         averages.append([weight.numpy() for weight in model.non_trainable_weights])
     for expected, gradient in zip(*gradients):
         np.testing.assert_allclose(gradient, expected, atol=1e-5)
     for expected, average in zip(*averages):
         assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))  # neither 0s nor 1s
-        np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_rows_that_pooling_leaves_out_are_not_computed():

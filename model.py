@@ -8,6 +8,8 @@ Each takes images (N, 28, 28, 1) with values in [0, 1] and returns probabilities
 All are stock Keras layers, so a saved model opens with keras.models.load_model anywhere.
 """
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -220,7 +222,16 @@ class ByteDropout(layers.Layer):
 
 def predictor(model):
     """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does."""
-    steps = [numpy_layer(layer) for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    steps, bias = [], None
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):
+            continue
+        if bias is not None and not isinstance(layer, layers.MaxPooling2D):
+            steps.append(functools.partial(np.add, bias))  # after the pooling, as in BiasAfterPooling
+            bias = None
+        steps.append(numpy_layer(layer))
+        if isinstance(layer, layers.Conv2D) and layer.use_bias:
+            bias = np.asarray(layer.bias)
 
     def predict(image):
         for step in steps:
@@ -231,10 +242,13 @@ def predictor(model):
 
 
 def numpy_layer(layer):
-    """Return the layer as a function of one image. Raises TypeError for a kind that no network here has."""
+    """Return the layer, but for a convolution's bias, as a function of one image.
+
+    Raises TypeError for a kind that no network here has.
+    """
     weights = [np.asarray(weight) for weight in layer.weights]
     if isinstance(layer, layers.Conv2D):
-        return numpy_convolution(*weights, before=(len(weights[0]) - 1) // 2 if layer.padding == "same" else None)
+        return numpy_convolution(layer)
     if isinstance(layer, layers.Dense):
         kernel, bias = weights if layer.use_bias else (*weights, np.float32(0))
         softmax = layer.activation is keras.activations.softmax
@@ -244,26 +258,33 @@ def numpy_layer(layer):
         scale = gamma / np.sqrt(variance + layer.epsilon)
         shift = beta - mean * scale
         return lambda values: values * scale + shift
-    simple = {layers.MaxPooling2D: numpy_max_pooling, layers.ReLU: lambda values: np.maximum(values, 0),
+    simple = {layers.MaxPooling2D: numpy_max_pooling, layers.ReLU: functools.partial(np.maximum, np.float32(0)),
               layers.Flatten: np.ravel, layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1))}
     if type(layer) not in simple:
         raise TypeError(f"no NumPy for {type(layer).__name__}")
     return simple[type(layer)]
 
 
-def numpy_convolution(kernel, bias=np.float32(0), before=None):
-    """before: rows and columns of zeros to add on the upper and left side, or None for a valid convolution."""
+def numpy_convolution(layer):
+    """Return the layer without its bias as a function of maps: gathers the windows, multiplies them by the kernel."""
+    kernel = np.asarray(layer.kernel)
     size, _, channels, filters = kernel.shape
+    _, rows, columns, _ = layer.input.shape
+    before = (size - 1) // 2  # rows and columns of zeros on the upper and left side, with padding
+    padded = (rows, columns) if layer.padding == "valid" else (rows + size - 1, columns + size - 1)
+    numbers = np.arange(np.prod(padded)).reshape(padded)
+    windows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(numbers, (size, size)))
+    height, width = windows.shape[:2]
     matrix = kernel.reshape(-1, filters)
 
     def convolve(maps):
-        if before is not None:
-            padded = np.zeros((maps.shape[0] + size - 1, maps.shape[1] + size - 1, channels), np.float32)
-            padded[before:before + maps.shape[0], before:before + maps.shape[1]] = maps
-            maps = padded
-        rows, columns = maps.shape[0] - size + 1, maps.shape[1] - size + 1
-        patches = np.concatenate([maps[i:i + rows, j:j + columns] for i in range(size) for j in range(size)], axis=-1)
-        return (patches.reshape(rows * columns, -1) @ matrix + bias).reshape(rows, columns, filters)
+        if layer.padding == "same":
+            zeros = np.zeros((*padded, channels), np.float32)
+            zeros[before:before + rows, before:before + columns] = maps
+            maps = zeros
+        # mode="clip" spares a check that costs as much as the rest.
+        pixels = maps.reshape(-1, channels).take(windows, axis=0, mode="clip")
+        return (pixels.reshape(height * width, -1) @ matrix).reshape(height, width, filters)
 
     return convolve
 

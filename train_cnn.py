@@ -52,7 +52,9 @@ def set_up(config, dataset):
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
     model = build_model(config["model"], config["dropout"], config["l2"])
-    optimizer = keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training)))
+    ema_steps = config["ema_epochs"] * len(training)
+    optimizer = keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training)),
+                                      use_ema=ema_steps > 1, ema_momentum=1 - 1 / max(ema_steps, 1))
     how = dict(optimizer=optimizer, metrics=["accuracy"],
                loss=keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"]))
     model.compile(**how)
@@ -98,6 +100,9 @@ def train(config):
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
                                                 on_train_batch_end=end_batch),
                  keras.callbacks.TerminateOnNaN()]
+    if twin.optimizer.use_ema:
+        # First, so that the weights that were validated are still there when end_epoch saves them.
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if config["schedule"] == "plateau":
         callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
     if config["patience"]:
@@ -182,13 +187,16 @@ def parse_options(argv=None):
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
     add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
-    add("--learning-rate", type=number(float, 1e-9), default=2e-3, help="of Adam, at its highest (%(default)s)")
+    add("--learning-rate", type=number(float, 1e-9), default=3e-3, help="of Adam, at its highest (%(default)s)")
     add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
              "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
     add("--patience", type=number(int, 0), default=5,
         help="stop after so many epochs without a lower validation loss and keep the best weights; "
              "0: run all epochs and keep the last (%(default)s)")
+    add("--ema-epochs", type=number(float, 0, 1000), default=0.5,
+        help="validate and keep the exponential moving average of the weights over about so many epochs; "
+             "0: the weights as they are (%(default)s)")
     add("--dropout", type=number(float, 0, 1),
         help="rate before the last layer, half as much between convolutions (the network's own)")
     add("--l2", type=number(float, 0), help="factor of the penalty on squared kernels (the network's own)")

@@ -19,13 +19,13 @@ import runs  # noqa: E402
 import train_cnn  # noqa: E402
 
 SEEDS = (0, 1, 2)
-BATCH_NORM = "--epochs 15 --schedule one-cycle --batch-size 128 --learning-rate 0.004 --augment none --patience 0"
+PLAIN = "--batch-size 128 --ema-epochs 0 --augment none --patience 0"
+BATCH_NORM = f"--epochs 15 --schedule one-cycle --learning-rate 0.004 {PLAIN}"
 OPTIONS = {
     "dropout_cnn": "",
     "batchnorm_cnn": f"--model batchnorm_cnn {BATCH_NORM}",
     "gap_cnn": f"--model gap_cnn {BATCH_NORM}",
-    "lenet_l2": "--model lenet_l2 --epochs 25 --schedule constant --batch-size 128 --learning-rate 0.001 "
-                "--augment none --patience 0",
+    "lenet_l2": f"--model lenet_l2 --epochs 25 --schedule constant --learning-rate 0.001 {PLAIN}",
 }
 
 

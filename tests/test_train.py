@@ -106,6 +106,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
 @pytest.mark.parametrize("option", [
     ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
     ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
+    ["--ema-epochs", "0"], ["--ema-epochs", "2"],
 ], ids=lambda option: option[0])
 def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
     if not plain:  # trained once, for all options

@@ -222,16 +222,13 @@ class ByteDropout(layers.Layer):
 
 def predictor(model):
     """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does."""
-    steps, bias = [], None
-    for layer in model.layers:
-        if isinstance(layer, layers.Dropout):
-            continue
-        if bias is not None and not isinstance(layer, layers.MaxPooling2D):
-            steps.append(functools.partial(np.add, bias))  # after the pooling, as in BiasAfterPooling
-            bias = None
-        steps.append(numpy_layer(layer))
-        if isinstance(layer, layers.Conv2D) and layer.use_bias:
-            bias = np.asarray(layer.bias)
+    steps, waiting = [], [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    while waiting:
+        layer = waiting.pop(0)
+        if isinstance(layer, layers.Conv2D) and isinstance(waiting[0], layers.MaxPooling2D):
+            steps.append(numpy_convolution(layer, pool=waiting.pop(0).pool_size[0]))
+        else:
+            steps.append(numpy_layer(layer))
 
     def predict(image):
         for step in steps:
@@ -242,13 +239,8 @@ def predictor(model):
 
 
 def numpy_layer(layer):
-    """Return the layer, but for a convolution's bias, as a function of one image.
-
-    Raises TypeError for a kind that no network here has.
-    """
+    """Return the layer as a function of one image. Raises TypeError for a kind that no network here has."""
     weights = [np.asarray(weight) for weight in layer.weights]
-    if isinstance(layer, layers.Conv2D):
-        return numpy_convolution(layer)
     if isinstance(layer, layers.Dense):
         kernel, bias = weights if layer.use_bias else (*weights, np.float32(0))
         softmax = layer.activation is keras.activations.softmax
@@ -258,43 +250,44 @@ def numpy_layer(layer):
         scale = gamma / np.sqrt(variance + layer.epsilon)
         shift = beta - mean * scale
         return lambda values: values * scale + shift
-    simple = {layers.MaxPooling2D: numpy_max_pooling, layers.ReLU: functools.partial(np.maximum, np.float32(0)),
-              layers.Flatten: np.ravel, layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1))}
+    simple = {layers.ReLU: functools.partial(np.maximum, np.float32(0)), layers.Flatten: np.ravel,
+              layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1))}
     if type(layer) not in simple:
         raise TypeError(f"no NumPy for {type(layer).__name__}")
     return simple[type(layer)]
 
 
-def numpy_convolution(layer):
-    """Return the layer without its bias as a function of maps: gathers the windows, multiplies them by the kernel."""
+def numpy_convolution(layer, pool):
+    """Return a convolution and the max-pooling of pool × pool pixels after it as a function of maps.
+
+    It gathers a window of pixels for every pixel to come, in one block for each place in the pools, and
+    multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves out is not computed.
+    """
     kernel = np.asarray(layer.kernel)
     size, _, channels, filters = kernel.shape
+    matrix, bias = kernel.reshape(-1, filters), np.asarray(layer.bias) if layer.use_bias else np.float32(0)
     _, rows, columns, _ = layer.input.shape
-    before = (size - 1) // 2  # rows and columns of zeros on the upper and left side, with padding
-    padded = (rows, columns) if layer.padding == "valid" else (rows + size - 1, columns + size - 1)
-    numbers = np.arange(np.prod(padded)).reshape(padded)
-    windows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(numbers, (size, size)))
-    height, width = windows.shape[:2]
-    matrix = kernel.reshape(-1, filters)
+    pixel = np.arange(rows * columns).reshape(rows, columns)
+    if layer.padding == "same":
+        before = (size - 1) // 2
+        pixel = np.pad(pixel, (before, size - 1 - before), constant_values=pixel.size)  # of a zero behind the last one
+    windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))
+    height, width = windows.shape[0] // pool, windows.shape[1] // pool
+    windows = np.ascontiguousarray([windows[i:height * pool:pool, j:width * pool:pool]
+                                    for i in range(pool) for j in range(pool)])
+    zero = np.zeros((1, channels), np.float32)
 
     def convolve(maps):
+        pixels = maps.reshape(-1, channels)
         if layer.padding == "same":
-            zeros = np.zeros((*padded, channels), np.float32)
-            zeros[before:before + rows, before:before + columns] = maps
-            maps = zeros
-        # mode="clip" spares a check that costs as much as the rest.
-        pixels = maps.reshape(-1, channels).take(windows, axis=0, mode="clip")
-        return (pixels.reshape(height * width, -1) @ matrix).reshape(height, width, filters)
+            pixels = np.concatenate([pixels, zero])
+        # mode="clip" spares a check that takes as long as the gathering.
+        pixels = pixels.take(windows, axis=0, mode="clip").reshape(-1, len(matrix)) @ matrix
+        return pixels.reshape(pool * pool, height, width, filters).max(axis=0) + bias
 
     return convolve
 
 
-def numpy_max_pooling(maps):
-    maps = maps[:len(maps) // 2 * 2, :maps.shape[1] // 2 * 2]
-    rows = np.maximum(maps[::2], maps[1::2])
-    return np.maximum(rows[:, ::2], rows[:, 1::2])
-
-
 def numpy_softmax(values):
-    powers = np.exp(values - values.max())
-    return powers / powers.sum()
+    powers = np.exp(values - np.maximum.reduce(values))
+    return powers / np.add.reduce(powers)

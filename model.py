@@ -250,7 +250,7 @@ def numpy_layer(layer):
         scale = gamma / np.sqrt(variance + layer.epsilon)
         shift = beta - mean * scale
         return lambda values: values * scale + shift
-    simple = {layers.ReLU: functools.partial(np.maximum, np.float32(0)), layers.Flatten: np.ravel,
+    simple = {layers.ReLU: functools.partial(np.maximum, 0), layers.Flatten: np.ravel,
               layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1))}
     if type(layer) not in simple:
         raise TypeError(f"no NumPy for {type(layer).__name__}")

@@ -4,7 +4,7 @@
         config.json     every setting of the run, and what it ran on
         model.keras     the chosen weights, with the architecture
         history.csv     one row an epoch, with the columns HISTORY
-        checkpoint/     stands as long as the run is not finished
+        checkpoint/     what it takes to go on; stands as long as the run is not finished
 
 Every file appears whole or not at all, and no run is ever overwritten.
 """
@@ -21,7 +21,10 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
+STATE = "state.npz"  # in checkpoint/
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -54,6 +57,18 @@ def create(runs_dir, name, config):
     raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
 
 
+def lock(run):
+    """Let no other process train this run until the returned file is closed, or this process ends. Raises RunError."""
+    stream = open(run / CHECKPOINT / "lock", "w")
+    with contextlib.suppress(ImportError):  # Windows has no fcntl
+        import fcntl
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{run} is being trained by another process") from None
+    return stream
+
+
 def save_model(run, model):
     with whole_file(run / MODEL) as path:
         model.save(path)
@@ -67,25 +82,54 @@ def save_history(run, history):
         writer.writerows({key: f"{value:.9g}" for key, value in row.items()} for row in history)
 
 
+def save_state(run, variables, history):
+    """Write what it takes to go on after the last epoch of `history`, as it is to the last bit.
+
+    variables: a list of arrays.
+    """
+    with whole_file(run / CHECKPOINT / STATE) as path:
+        np.savez(path, *variables, history=json.dumps(history))
+
+
+def load_state(run):
+    """Return variables and history as save_state got them; two empty lists where no epoch was finished.
+
+    Raises RunError.
+    """
+    path = run / CHECKPOINT / STATE
+    if not path.exists():
+        return [], []
+    try:
+        with np.load(path, allow_pickle=False) as state:
+            return [state[f"arr_{number}"] for number in range(len(state) - 1)], json.loads(str(state["history"]))
+    except Exception as error:  # whatever a damaged archive makes NumPy raise
+        raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
+
+
 def finish(run):
-    """Take away what only an unfinished run needs."""
-    (run / CHECKPOINT).rmdir()
+    """Take away what only an unfinished run needs, by a single rename first, and what a killed training left."""
+    for name in (MODEL, HISTORY_FILE):
+        for leftover in run.glob(f".unfinished-*-{name}"):
+            leftover.unlink()
+    done = run / f".{CHECKPOINT}"
+    os.replace(run / CHECKPOINT, done)
+    shutil.rmtree(done)
 
 
 def is_finished(run):
     return (run / MODEL).is_file() and not (run / CHECKPOINT).exists()
 
 
-def newest(runs_dir):
-    """Return the path of the finished run that was created last. Raises RunError."""
+def newest(runs_dir, finished=True):
+    """Return the path of the run, finished or not, that was created last. Raises RunError."""
     created = {}
     for path in Path(runs_dir).glob(f"*/{CONFIG}"):
-        if is_finished(path.parent):
+        if is_finished(path.parent) == finished:
             with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
                 moment = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
                 created[path.parent] = moment.timestamp()
     if not created:
-        raise RunError(f"no finished run in {runs_dir}; train one with: python train_cnn.py")
+        raise RunError(f"no {'' if finished else 'un'}finished run in {runs_dir}; train one with: python train_cnn.py")
     return max(created, key=created.get)
 
 

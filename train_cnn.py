@@ -4,6 +4,7 @@
     python train_cnn.py --model gap_cnn --seed 1
     python train_cnn.py --limit 6000 --epochs 3           a quick look
     python train_cnn.py --model batchnorm_cnn --schedule one-cycle --epochs 15 --learning-rate 0.004 --patience 0
+    python train_cnn.py --resume                          go on with the newest run that was broken off
 
 Leaves a run directory in runs/ with the best weights, the history and every setting.
 """
@@ -16,6 +17,7 @@ import shlex
 import signal
 import sys
 import time
+from pathlib import Path
 
 import engine  # first: it says if a package is missing
 
@@ -63,10 +65,11 @@ def set_up(config, dataset):
     return model, twin, training, validation, stream
 
 
-def train(config):
+def train(config, run=None):
     """Train one network as the config says and return the path of its run directory.
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
+    run: an unfinished run directory of that very config, to go on as if it had never been broken off.
     Raises data.DataError, runs.RunError, Diverged; a KeyboardInterrupt says what was saved.
     """
     engine.start(config["seed"])
@@ -77,7 +80,15 @@ def train(config):
           f"{len(dataset.validation.labels):,} to validate")
     model, twin, training, validation, stream = set_up(config, dataset)
 
+    optimizer = twin.optimizer
+    optimizer.build(twin.trainable_variables)
+    variables = [*model.weights, *optimizer.variables]
     history = []
+    if run:
+        lock = runs.lock(run)
+        if config["fingerprint"] != dataset.fingerprint:
+            raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
+        history = restore(run, variables)
     started = 0.0
 
     def begin_epoch(epoch, logs):
@@ -92,34 +103,51 @@ def train(config):
             runs.save_model(run, model)
         row["seconds"] = time.perf_counter() - started
         runs.save_history(run, history)
+        runs.save_state(run, [variable.numpy() for variable in variables], history)
+
+    def remember(logs):
+        """Tell the callbacks that keep count of epochs what they saw before the run was broken off."""
+        for row in history:
+            if config["schedule"] == "plateau":
+                optimizer.learning_rate = row["learning_rate"]
+            for callback in counting:
+                callback.on_epoch_end(row["epoch"] - 1, dict(row))
 
     def end_batch(batch, logs):
         if interrupts:
             raise KeyboardInterrupt
 
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
-                                                on_train_batch_end=end_batch),
-                 keras.callbacks.TerminateOnNaN()]
-    if twin.optimizer.use_ema:
-        # First, so that the weights that were validated are still there when end_epoch saves them.
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    counting = []
     if config["schedule"] == "plateau":
-        callbacks.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
+        counting.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
     if config["patience"]:
         # The best weights need no restoring: end_epoch has written them to the run.
-        callbacks.append(keras.callbacks.EarlyStopping(patience=config["patience"]))
+        counting.append(keras.callbacks.EarlyStopping(patience=config["patience"]))
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
+                                                on_train_batch_end=end_batch),
+                 keras.callbacks.TerminateOnNaN(), *counting, keras.callbacks.LambdaCallback(on_train_begin=remember)]
+    if optimizer.use_ema:
+        # First, so that the weights that were validated are still there when end_epoch saves them.
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+        callbacks[0]._ema_weights_in_model = bool(history)  # as they were saved
 
-    run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
+    if not run:
+        run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
+        lock = runs.lock(run)
     try:
-        print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters")
+        print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters"
+              + (f"; {len(history)} epochs were done before" if history else ""))
         with interrupts_noted() as interrupts:
-            twin.fit(training, validation_data=validation, epochs=config["epochs"], callbacks=callbacks,
-                     shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
+            if not is_over(config, history):
+                twin.fit(training, validation_data=validation, initial_epoch=len(history), epochs=config["epochs"],
+                         callbacks=callbacks, shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted. {what_is_kept(run, config, history)}") from None
     except BaseException:
         runs.discard(run)
         raise
+    finally:
+        lock.close()
     if not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"]):
         raise Diverged(f"the loss is no longer a number after epoch {len(history)}; try a lower --learning-rate "
                        f"than {config['learning_rate']:g}. {what_is_kept(run, config, history)}")
@@ -146,6 +174,23 @@ def learning_rate(config, steps_per_epoch):
     return peak
 
 
+def restore(run, variables):
+    """Give the variables the values they had after the last epoch of an unfinished run and return its history."""
+    arrays, history = runs.load_state(run)
+    if history and [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise runs.RunError(f"{run} holds the state of another network than its {runs.CONFIG} says")
+    for variable, array in zip(variables, arrays):
+        variable.assign(array)
+    return history
+
+
+def is_over(config, history):
+    """Return whether the history ends as a training of this config does."""
+    chosen = runs.chosen_epoch(config, history)
+    stopped = chosen and config["patience"] and len(history) - chosen["epoch"] >= config["patience"]
+    return bool(stopped) or len(history) >= config["epochs"]
+
+
 def what_is_kept(run, config, history):
     """Return the sentence about a run that ended early. A run without weights is removed."""
     chosen = runs.chosen_epoch(config, history)
@@ -153,8 +198,8 @@ def what_is_kept(run, config, history):
         runs.discard(run)
         return "No epoch was finished, nothing was saved."
     return (f"The {'best' if config['patience'] else 'last'} weights, of epoch {chosen['epoch']} with a validation "
-            f"loss of {chosen['val_loss']:.4f}, are in {run / runs.MODEL}; "
-            f"next: python evaluate_model.py {shlex.quote(str(run))}")
+            f"loss of {chosen['val_loss']:.4f}, are in {run / runs.MODEL}; next: python evaluate_model.py "
+            f"{shlex.quote(str(run))}, or to go on: python train_cnn.py --resume {shlex.quote(str(run))}")
 
 
 @contextlib.contextmanager
@@ -209,7 +254,14 @@ def parse_options(argv=None):
     add("--data-dir", help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
     add("--runs-dir", default="runs", help="where run directories are made (%(default)s)")
     add("--name", type=run_name, help="of the run directory (time and network)")
+    add("--resume", nargs="?", const="", metavar="RUN",
+        help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
     options = vars(parser.parse_args(argv))
+    if options["resume"] is not None:
+        for key, value in options.items():
+            if value != parser.get_default(key) and key not in ("resume", "runs_dir", "data_dir"):
+                parser.error(f"--resume takes --{key.replace('_', '-')} from the run")
+        return options
     try:
         train_size, _ = data.split_sizes(options["val_size"], options["limit"])
         options["val_size"] = data.split_sizes(options["val_size"])[1]
@@ -218,6 +270,17 @@ def parse_options(argv=None):
     if options["batch_size"] > train_size:
         parser.error(f"--batch-size {options['batch_size']} is more than the {train_size} training images")
     return options
+
+
+def options_of(run, names):
+    """Return the options that a run was made with, checked once more, and its fingerprint. Raises runs.RunError."""
+    config = runs.load_config(run)
+    missing = {*names, "fingerprint"} - {*config}
+    if missing:
+        raise runs.RunError(f"{run / runs.CONFIG} has no {min(missing)}: it is from another version, or broken")
+    flags = [f"--{name.replace('_', '-')}={config[name]}" for name in names if config[name] is not None]
+    return {name: value for name, value in parse_options(flags).items() if name in names} | {
+        "fingerprint": config["fingerprint"]}
 
 
 def number(kind, low, below=math.inf):
@@ -240,8 +303,16 @@ def run_name(text):
 
 def main(argv=None):
     options = parse_options(argv)
+    resume, run = options.pop("resume"), None
     try:
-        run = train(options)
+        if resume is not None:
+            run = Path(resume) if resume else runs.newest(options["runs_dir"], finished=False)
+            made_with = options_of(run, options.keys())
+            if runs.is_finished(run):
+                print(f"{run} is finished. Next: python evaluate_model.py {shlex.quote(str(run))}")
+                return 0
+            options = made_with | {"data_dir": options["data_dir"] or made_with["data_dir"]}
+        run = train(options, run)
     except (data.DataError, runs.RunError, Diverged, OSError) as error:
         print(f"train_cnn.py: {error}", file=sys.stderr)
         return 1

@@ -307,10 +307,10 @@ def main(argv=None):
     try:
         if resume is not None:
             run = Path(resume) if resume else runs.newest(options["runs_dir"], finished=False)
-            made_with = options_of(run, options.keys())
             if runs.is_finished(run):
                 print(f"{run} is finished. Next: python evaluate_model.py {shlex.quote(str(run))}")
                 return 0
+            made_with = options_of(run, options.keys())
             options = made_with | {"data_dir": options["data_dir"] or made_with["data_dir"]}
         run = train(options, run)
     except (data.DataError, runs.RunError, Diverged, OSError) as error:

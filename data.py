@@ -223,6 +223,8 @@ def _read(path, name):
     header = np.array([0x0800 + len(file.shape), *file.shape], ">u4").tobytes()
     size = len(header) + int(np.prod(file.shape))
     remedy = "replace it with the official file, or name another folder with --data-dir"
+    if os.path.exists(path) and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path} is no file of bytes; {remedy}")  # a pipe would be waited for
     try:
         with open(path, "rb") as stream:
             zipped = stream.read(2) == b"\x1f\x8b"

@@ -1,17 +1,76 @@
-"""The settings that TensorFlow needs before its first import, in one place.
+"""What every script needs around its work: TensorFlow's settings, and how it speaks when it ends.
 
-A script imports this before all else, so that a missing package is one line and no traceback, and
-calls `start()` once it has read its options, so that `--help` need not wait.
+A script imports this before all else, so that a missing package is one line and no traceback, reads
+its options with a `Parser`, does its work under `exit_code()`, and calls `start()` in it, so that
+`--help` need not wait for TensorFlow.
 """
 
+import argparse
 import contextlib
 import importlib.util
 import os
+import signal
+import sys
 
 NEEDED = ("tensorflow", "keras", "numpy", "sklearn", "matplotlib")
 missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
 if missing:
     raise SystemExit(f"not installed: {', '.join(missing)}; try: python -m pip install -r requirements.txt")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a script answers as it answers Ctrl-C."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Options after a docstring, where a wrong one is answered with one line and exit code 2."""
+
+    def __init__(self, docstring):
+        super().__init__(description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter,
+                         allow_abbrev=False, usage=argparse.SUPPRESS)
+
+    def error(self, message):
+        super().error(one_line(message))
+
+
+def path_option(text):
+    """An argparse type: the empty name that an unset variable leaves would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name")
+    return text
+
+
+def exit_code(script, work, errors):
+    """Call work() and return the exit code: 0, or 1, 130 or 143 with a line on stderr.
+
+    errors: classes of exceptions that are the user's to mend, beside OSError and want of memory.
+    """
+    def terminate(number, frame):
+        raise Terminated
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can hold what no terminal can show
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        work()
+        return 0
+    except (*errors, OSError) as error:
+        print(f"{script}: {one_line(error)}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(f"{script}: out of memory; close other programs", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def one_line(message):
+    """Return an exception, or a text, as one line."""
+    if isinstance(message, OSError) and message.strerror:
+        message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
+    return " ".join(str(message).split("\n"))
 
 
 def start(seed=None):

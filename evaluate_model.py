@@ -6,10 +6,10 @@
 Leaves metrics.json, predictions.npz, figures/ and report.html in the run's own directory.
 """
 
-import argparse
 import base64
 import html
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -46,6 +46,8 @@ def evaluate(run, data_dir=None, output_dir=None):
     """
     config, history = runs.load_config(run), runs.load_history(run)
     wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
+    if not wrong and not 0 <= config["seed"] < 2**31:
+        wrong = ["seed"]
     if wrong:
         raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}")
     chosen = runs.chosen_epoch(config, history)
@@ -54,7 +56,7 @@ def evaluate(run, data_dir=None, output_dir=None):
 
     engine.start()
     model = runs.load_model(run)
-    if data_dir is None and config["data_dir"] and Path(config["data_dir"]).expanduser().is_dir():
+    if data_dir is None and config["data_dir"] and os.path.isdir(os.path.expanduser(config["data_dir"])):
         data_dir = config["data_dir"]
     dataset = data.load(data_dir, config["val_size"], config["limit"], config["seed"])
     print(f"Data: {dataset.source}")
@@ -66,6 +68,8 @@ def evaluate(run, data_dir=None, output_dir=None):
     probabilities, scores = {}, {}
     for name in ("train", "validation", "test"):
         probabilities[name] = model.predict(data.batches(parts[name], BATCH), verbose=0)
+        if not np.allclose(probabilities[name].sum(axis=1), 1, atol=1e-3) or probabilities[name].min() < 0:
+            raise runs.RunError(f"{run / runs.MODEL} is broken: what it returns is no probabilities")
         scores[name] = score(parts[name].labels, probabilities[name])
     labels = dataset.test.labels
     results = {
@@ -126,16 +130,15 @@ def draw(history, results, test, probabilities):
 
 
 def write(folder, results, labels, probabilities, figures, config):
-    """Write predictions, figures, report and, last, the metrics."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with runs.whole_file(folder / "predictions.npz") as path:
-        np.savez_compressed(path, labels=labels, probabilities=probabilities)
-    for name, figure in figures.items():
-        with runs.whole_file(folder / "figures" / f"{name}.png") as path:
-            figure.savefig(path, dpi=110)
-    with runs.whole_file(folder / "report.html") as path:
-        path.write_text(report(results, config, folder / "figures"), encoding="utf-8")
-    runs.write_json(folder / "metrics.json", results)
+    """Write predictions, figures, report and, last, the metrics; nothing of it where one of them fails."""
+    with runs.whole_files(folder) as unfinished:
+        np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities)
+        (unfinished / "figures").mkdir()
+        for name, figure in figures.items():
+            figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
+        page = report(results, config, unfinished / "figures")
+        (unfinished / "report.html").write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        runs.write_json(unfinished / "metrics.json", results)
 
 
 def report(results, config, figures):
@@ -202,36 +205,32 @@ def print_table(head, rows):
 
 
 def parse_options(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-        usage=argparse.SUPPRESS)  # so that a wrong option is answered with one line
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run directory (the newest finished one)")
-    parser.add_argument("--runs-dir", default="runs", help="where to look for the newest run (%(default)s)")
-    parser.add_argument("--data-dir", help="folder with the four files (the one the run was trained on)")
-    parser.add_argument("--output-dir", help="where the results are written (the run itself)")
+    parser = engine.Parser(__doc__)
+    folder = engine.path_option
+    add = parser.add_argument
+    add("run", nargs="?", type=folder, metavar="RUN", help="run directory (the newest finished one)")
+    add("--runs-dir", type=folder, default="runs", help="where to look for the newest run (%(default)s)")
+    add("--data-dir", type=folder, help="folder with the four files (the one the run was trained on)")
+    add("--output-dir", type=folder, help="where the results are written (the run itself)")
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     options = parse_options(argv)
-    try:
-        run = options.run or runs.newest(options.runs_dir)
+
+    def work():
+        run = Path(options.run or runs.newest(options.runs_dir))
         print(f"Run: {run}")
         results = evaluate(run, options.data_dir, options.output_dir)
-    except (data.DataError, runs.RunError, OSError) as error:
-        print(f"evaluate_model.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    print()
-    print_table(CLASS_SCORES, class_rows(results))
-    print_table(SCORES, score_rows(results))
-    print(headline(results))
-    folder = Path(options.output_dir or run)
-    print(f"Saved {folder / 'metrics.json'}, predictions.npz, figures/ and report.html")
-    print(f"Next: open {folder / 'report.html'} in a browser")
-    return 0
+        print()
+        print_table(CLASS_SCORES, class_rows(results))
+        print_table(SCORES, score_rows(results))
+        print(headline(results))
+        folder = Path(options.output_dir or run)
+        print(f"Saved {folder / 'metrics.json'}, predictions.npz, figures/ and report.html")
+        print(f"Next: open {folder / 'report.html'} in a browser")
+
+    return engine.exit_code("evaluate_model.py", work, (data.DataError, runs.RunError))
 
 
 if __name__ == "__main__":

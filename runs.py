@@ -12,6 +12,7 @@ Every file appears whole or not at all, and no run is ever overwritten.
 import contextlib
 import csv
 import datetime
+import errno
 import json
 import math
 import os
@@ -23,9 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
+FORMAT = 1  # of the run directory; goes up when an older version of this project would misread it
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
 STATE = "state.npz"  # in checkpoint/
+UNFINISHED = ".unfinished-"  # begins the names of files and folders that are not complete; the writer's number follows
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # in config.json beside the settings
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -40,20 +44,20 @@ def create(runs_dir, name, config):
     name: None for one made of the time and the model.
     """
     now = datetime.datetime.now().astimezone()
-    record = {**config, "created": now.isoformat(), "versions": _versions(), "commit": _commit()}
+    record = {"format": FORMAT, **config, "created": now.isoformat(), "versions": _versions(), "commit": _commit()}
     stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
     candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
-    for candidate in candidates:
-        run = Path(runs_dir) / candidate
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(f"{run} cannot be made ({error.strerror}); choose another --runs-dir") from None
-        (run / CHECKPOINT).mkdir()
-        write_json(run / CONFIG, record)
-        return run
+    try:
+        with unfinished_folder(Path(runs_dir)) as unfinished:
+            (unfinished / CHECKPOINT).mkdir()
+            write_json(unfinished / CONFIG, record)
+            for candidate in candidates:
+                run = Path(runs_dir) / candidate
+                if not os.path.lexists(run) and _rename_folder(unfinished, run):
+                    return run
+    except OSError as error:
+        raise RunError(f"{Path(runs_dir) / stem} cannot be made ({error.strerror}); "
+                       "choose another --runs-dir") from None
     raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
 
 
@@ -97,20 +101,20 @@ def load_state(run):
     Raises RunError.
     """
     path = run / CHECKPOINT / STATE
-    if not path.exists():
+    if not os.path.lexists(path) and not os.path.lexists(run / HISTORY_FILE):  # which is written after the state
         return [], []
+    _check_file(path)
     try:
         with np.load(path, allow_pickle=False) as state:
-            return [state[f"arr_{number}"] for number in range(len(state) - 1)], json.loads(str(state["history"]))
+            history = _checked(json.loads(str(state["history"])))
+            return [state[f"arr_{number}"] for number in range(len(state) - 1)], history
     except Exception as error:  # whatever a damaged archive makes NumPy raise
         raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
 
 
 def finish(run):
     """Take away what only an unfinished run needs, by a single rename first, and what a killed training left."""
-    for name in (MODEL, HISTORY_FILE):
-        for leftover in run.glob(f".unfinished-*-{name}"):
-            leftover.unlink()
+    _sweep(run)
     done = run / f".{CHECKPOINT}"
     os.replace(run / CHECKPOINT, done)
     shutil.rmtree(done)
@@ -135,32 +139,49 @@ def newest(runs_dir, finished=True):
 
 def load_config(run):
     """Return the config as a dict. Raises RunError."""
+    path = run / CONFIG
     if not run.is_dir():
         raise RunError(f"{run} is not a run directory; train one with: python train_cnn.py")
+    if not os.path.lexists(path):
+        raise RunError(f"{run} is not a run directory: it has no {CONFIG}")
+    _check_file(path)
     try:
-        config = json.loads((run / CONFIG).read_text())
-    except FileNotFoundError:
-        raise RunError(f"{run} is not a run directory: it has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run / CONFIG} cannot be read ({error})") from None
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({_first_line(error)})") from None
     if not isinstance(config, dict):
-        raise RunError(f"{run / CONFIG} is broken: it holds no settings")
+        raise RunError(f"{path} is broken: it holds no settings")
+    if config.get("format", FORMAT) != FORMAT:
+        raise RunError(f"{path} is from another version of this project, or broken: its format is not {FORMAT}")
     return config
 
 
 def load_history(run):
     """Return a dict an epoch, with numbers under the keys HISTORY. Raises RunError."""
     path = run / HISTORY_FILE
+    _check_file(path)
     try:
-        with open(path, newline="") as stream:
-            history = [{key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])}
-                       for row in csv.DictReader(stream)]
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise RunError(f"{path} is broken ({error})") from None
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("it is cut off")
+        history = _checked(csv.DictReader(text.splitlines()))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        raise RunError(f"{path} is broken ({_first_line(error)})") from None
     if not history:
         raise RunError(f"{path} is broken: it holds no epoch")
+    return history
+
+
+def _checked(rows):
+    """Return the rows of a history as numbers. Raises ValueError, KeyError, TypeError or OverflowError."""
+    history = [{key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])} for row in rows]
+    for number, row in enumerate(history, 1):
+        if row["epoch"] != number:
+            raise ValueError(f"epoch {number} is not in its place")
+        if not all(0 <= row[key] <= 1 for key in ("accuracy", "val_accuracy")):
+            raise ValueError(f"an accuracy of epoch {number} is not from 0 to 1")
+        if not all(0 <= row[key] < math.inf for key in ("learning_rate", "seconds")):
+            raise ValueError(f"the learning rate or the seconds of epoch {number} are impossible")
     return history
 
 
@@ -169,10 +190,9 @@ def load_model(run):
     import keras
 
     path = run / MODEL
-    if not path.is_file():
-        raise RunError(f"{path} is missing: this run has not finished an epoch")
+    _check_file(path)
     try:
-        return keras.models.load_model(path)
+        return keras.models.load_model(path, safe_mode=True)
     except Exception as error:  # whatever a damaged archive makes Keras raise
         raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
 
@@ -195,14 +215,72 @@ def whole_file(path):
 
     It ends like `path`, as some writers tell the format by the suffix.
     """
-    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         yield temporary
-        with open(temporary, "r+b") as stream:
-            os.fsync(stream.fileno())
+        _to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_files(folder):
+    """Give a temporary folder; its files take their places in `folder` once all of them are complete."""
+    with unfinished_folder(folder) as temporary:
+        yield temporary
+        files = sorted((path for path in temporary.rglob("*") if path.is_file()),
+                       key=lambda path: path.stat().st_mtime_ns)
+        for path in files:
+            _to_disk(path)
+        for path in files:
+            place = folder / path.relative_to(temporary)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(path, place)
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent):
+    """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    temporary = parent / f"{UNFINISHED}{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same number
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(folder):
+    """Remove the unfinished files of processes that are no more."""
+    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
+        return
+    for path in folder.glob(f"{UNFINISHED}*"):
+        owner = path.name.removeprefix(UNFINISHED).split("-")[0]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OverflowError, PermissionError):
+            pass
+
+
+def _to_disk(path):
+    with open(path, "r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def _rename_folder(path, place):
+    """Return whether it was done; not where another process has taken the place."""
+    try:
+        path.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
 
 
 def write_json(path, content):
@@ -214,6 +292,12 @@ def discard(run):
     """Remove a run that never finished an epoch."""
     if not (run / MODEL).exists():
         shutil.rmtree(run)
+
+
+def _check_file(path):
+    """Raise RunError where this is no file that can be opened, a pipe for one."""
+    if not path.is_file():
+        raise RunError(f"{path} is {'not a file' if os.path.lexists(path) else 'missing'}")
 
 
 def _versions():

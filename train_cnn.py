@@ -14,7 +14,9 @@ import contextlib
 import functools
 import math
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,10 +31,11 @@ MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2")  # importi
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python
 VALIDATION_BATCH = 250
+NEWEST = object()  # stands for the run that --resume without a name goes on with
 
 
-class Diverged(Exception):
-    """The loss is no longer a number. One line, for the user."""
+class TrainingError(Exception):
+    """Training cannot go on. One line, for the user."""
 
 
 def set_up(config, dataset):
@@ -70,25 +73,63 @@ def train(config, run=None):
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
     run: an unfinished run directory of that very config, to go on as if it had never been broken off.
-    Raises data.DataError, runs.RunError, Diverged; a KeyboardInterrupt says what was saved.
+    Raises data.DataError, runs.RunError, TrainingError; a KeyboardInterrupt says what was saved.
     """
     engine.start(config["seed"])
-    import keras
+    import tensorflow as tf
 
     dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])
     print(f"Data: {dataset.source}; {len(dataset.train.labels):,} images to train, "
           f"{len(dataset.validation.labels):,} to validate")
     model, twin, training, validation, stream = set_up(config, dataset)
+    twin.optimizer.build(twin.trainable_variables)
+    state = [*model.weights, *twin.optimizer.variables]
 
-    optimizer = twin.optimizer
-    optimizer.build(twin.trainable_variables)
-    variables = [*model.weights, *optimizer.variables]
-    history = []
-    if run:
-        lock = runs.lock(run)
-        if config["fingerprint"] != dataset.fingerprint:
-            raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
-        history = restore(run, variables)
+    if not run:
+        run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
+    elif config["fingerprint"] != dataset.fingerprint:
+        raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
+    with runs.lock(run):
+        history = restore(run, state)
+        print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters"
+              + (f"; {len(history)} epochs were done before" if history else ""))
+        try:
+            with last_words(f"train_cnn.py: killed, or crashed; if nobody did it, memory ran out: other programs or "
+                            f"--batch-size {config['batch_size']} take too much. {how_to_go_on(run)}"):
+                with interrupts_noted() as interrupts:
+                    callbacks = epoch_callbacks(run, config, model, twin, state, history, stream, interrupts)
+                    if not is_over(config, history):
+                        twin.fit(training, validation_data=validation, initial_epoch=len(history), shuffle=False,
+                                 epochs=config["epochs"], callbacks=callbacks, verbose=1 if sys.stdout.isatty() else 2)
+        except KeyboardInterrupt as interrupt:
+            raise type(interrupt)(f"Interrupted. {what_is_kept(run, config, history)}") from None
+        except (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError):  # by oneDNN, short of memory
+            raise TrainingError(f"out of memory in epoch {len(history) + 1}; try less than --batch-size "
+                                f"{config['batch_size']}. {what_is_kept(run, config, history)}") from None
+        except OSError as error:
+            raise TrainingError(f"{engine.one_line(error)}. {what_is_kept(run, config, history)}") from None
+        if diverged(history):
+            raise TrainingError(f"the loss of epoch {len(history)} is not a number, most likely because "
+                                f"--learning-rate {config['learning_rate']:g} is too high. "
+                                f"{what_is_kept(run, config, history)}")
+        runs.finish(run)
+
+    chosen = runs.chosen_epoch(config, history)
+    print(f"\nKept epoch {chosen['epoch']} of {len(history)}: validation accuracy "
+          f"{chosen['val_accuracy']:.2%}, loss {chosen['val_loss']:.4f}")
+    print(f"Saved {run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
+    return run
+
+
+def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts):
+    """Return what is done at the ends of batches and epochs, in its order.
+
+    state: all variables that a training goes on with.
+    history: grows by a row an epoch; holds those that were done before.
+    interrupts: of interrupts_noted.
+    """
+    import keras
+
     started = 0.0
 
     def begin_epoch(epoch, logs):
@@ -96,26 +137,27 @@ def train(config, run=None):
         started = time.perf_counter()
         stream.assign([config["seed"], epoch])
 
+    def end_batch(batch, logs):
+        if interrupts:
+            raise interrupts[0]
+
     def end_epoch(epoch, logs):
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate)}
         history.append(row)
         if row is runs.chosen_epoch(config, history):
             runs.save_model(run, model)
         row["seconds"] = time.perf_counter() - started
+        runs.save_state(run, [variable.numpy() for variable in state], history)
+        row["seconds"] = time.perf_counter() - started
         runs.save_history(run, history)
-        runs.save_state(run, [variable.numpy() for variable in variables], history)
 
     def remember(logs):
         """Tell the callbacks that keep count of epochs what they saw before the run was broken off."""
         for row in history:
             if config["schedule"] == "plateau":
-                optimizer.learning_rate = row["learning_rate"]
+                twin.optimizer.learning_rate = row["learning_rate"]
             for callback in counting:
                 callback.on_epoch_end(row["epoch"] - 1, dict(row))
-
-    def end_batch(batch, logs):
-        if interrupts:
-            raise KeyboardInterrupt
 
     counting = []
     if config["schedule"] == "plateau":
@@ -126,38 +168,11 @@ def train(config, run=None):
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
                                                 on_train_batch_end=end_batch),
                  keras.callbacks.TerminateOnNaN(), *counting, keras.callbacks.LambdaCallback(on_train_begin=remember)]
-    if optimizer.use_ema:
+    if twin.optimizer.use_ema:
         # First, so that the weights that were validated are still there when end_epoch saves them.
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         callbacks[0]._ema_weights_in_model = bool(history)  # as they were saved
-
-    if not run:
-        run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
-        lock = runs.lock(run)
-    try:
-        print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters"
-              + (f"; {len(history)} epochs were done before" if history else ""))
-        with interrupts_noted() as interrupts:
-            if not is_over(config, history):
-                twin.fit(training, validation_data=validation, initial_epoch=len(history), epochs=config["epochs"],
-                         callbacks=callbacks, shuffle=False, verbose=1 if sys.stdout.isatty() else 2)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Interrupted. {what_is_kept(run, config, history)}") from None
-    except BaseException:
-        runs.discard(run)
-        raise
-    finally:
-        lock.close()
-    if not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"]):
-        raise Diverged(f"the loss is no longer a number after epoch {len(history)}; try a lower --learning-rate "
-                       f"than {config['learning_rate']:g}. {what_is_kept(run, config, history)}")
-    runs.finish(run)
-
-    chosen = runs.chosen_epoch(config, history)
-    print(f"\nKept epoch {chosen['epoch']} of {len(history)}: validation accuracy "
-          f"{chosen['val_accuracy']:.2%}, loss {chosen['val_loss']:.4f}")
-    print(f"Saved {run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
-    return run
+    return callbacks
 
 
 def learning_rate(config, steps_per_epoch):
@@ -174,13 +189,16 @@ def learning_rate(config, steps_per_epoch):
     return peak
 
 
-def restore(run, variables):
+def restore(run, state):
     """Give the variables the values they had after the last epoch of an unfinished run and return its history."""
     arrays, history = runs.load_state(run)
-    if history and [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+    if not history:
+        return history
+    if [(array.shape, array.dtype.name) for array in arrays] != [(tuple(each.shape), each.dtype) for each in state]:
         raise runs.RunError(f"{run} holds the state of another network than its {runs.CONFIG} says")
-    for variable, array in zip(variables, arrays):
+    for variable, array in zip(state, arrays):
         variable.assign(array)
+    runs.save_history(run, history)  # which may have been broken off after the state
     return history
 
 
@@ -188,23 +206,49 @@ def is_over(config, history):
     """Return whether the history ends as a training of this config does."""
     chosen = runs.chosen_epoch(config, history)
     stopped = chosen and config["patience"] and len(history) - chosen["epoch"] >= config["patience"]
-    return bool(stopped) or len(history) >= config["epochs"]
+    return bool(stopped) or diverged(history) or len(history) >= config["epochs"]
+
+
+def diverged(history):
+    return bool(history) and not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"])
 
 
 def what_is_kept(run, config, history):
-    """Return the sentence about a run that ended early. A run without weights is removed."""
+    """Return the sentences about a run that ended early. A run without weights is removed."""
     chosen = runs.chosen_epoch(config, history)
     if chosen is None:
         runs.discard(run)
         return "No epoch was finished, nothing was saved."
     return (f"The {'best' if config['patience'] else 'last'} weights, of epoch {chosen['epoch']} with a validation "
             f"loss of {chosen['val_loss']:.4f}, are in {run / runs.MODEL}; next: python evaluate_model.py "
-            f"{shlex.quote(str(run))}, or to go on: python train_cnn.py --resume {shlex.quote(str(run))}")
+            f"{shlex.quote(str(run))}" + ("" if diverged(history) else f". {how_to_go_on(run)}"))
+
+
+def how_to_go_on(run):
+    return f"To go on: python train_cnn.py --resume {shlex.quote(str(run))}"
+
+
+@contextlib.contextmanager
+def last_words(text):
+    """Let `text` be printed on stderr if this process ends without a chance to speak, as it does for want of memory.
+
+    A shell waits at a pipe for the line that an orderly end sends; at the pipe's end without it, it speaks.
+    """
+    if not shutil.which("sh"):
+        yield
+        return
+    script = """trap '' INT TERM HUP; read -r line || printf '\\n%s\\n' "$1" >&2"""
+    with subprocess.Popen(["sh", "-c", script, "sh", text], stdin=subprocess.PIPE, bufsize=0) as shell:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                shell.stdin.write(b"\n")
 
 
 @contextlib.contextmanager
 def interrupts_noted():
-    """Yield a list that grows when Ctrl-C is pressed, which then does nothing else; twice, it interrupts.
+    """Yield a list that grows when Ctrl-C or SIGTERM comes, which then does nothing else; twice, it interrupts.
 
     So files are written to their end, and TensorFlow, which makes an error of its own of an interrupt
     while it traces a function, does not see it.
@@ -212,31 +256,32 @@ def interrupts_noted():
     noted = []
 
     def note(number, frame):
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
+        noted.append(engine.Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        if len(noted) > 1:
+            raise noted[0]
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def parse_options(argv=None):
-    """Return the options as a dict. Exits with code 2 on a wrong one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-        usage=argparse.SUPPRESS)  # so that a wrong option is answered with one line
+def parse_options(argv=None, refuse=None):
+    """Return the options as a dict. On a wrong one, calls `refuse` with a message, or exits with code 2."""
+    parser = engine.Parser(__doc__)
+    if refuse:
+        parser.error = refuse
     add = parser.add_argument
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
-    add("--epochs", type=number(int, 1), default=50, help="at most so many (%(default)s)")
+    add("--epochs", type=number(int, 1, 1e6), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
     add("--learning-rate", type=number(float, 1e-9), default=3e-3, help="of Adam, at its highest (%(default)s)")
     add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
              "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
-    add("--patience", type=number(int, 0), default=5,
+    add("--patience", type=number(int, 0, 1e6), default=5,
         help="stop after so many epochs without a lower validation loss and keep the best weights; "
              "0: run all epochs and keep the last (%(default)s)")
     add("--ema-epochs", type=number(float, 0, 1000), default=0.5,
@@ -251,10 +296,11 @@ def parse_options(argv=None):
     add("--augment", default="flip", choices=augment.KINDS, help="random changes (%(default)s)")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything random (%(default)s)")
     add("--limit", type=number(int, 1), help="use so many images for training and validation together")
-    add("--data-dir", help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
-    add("--runs-dir", default="runs", help="where run directories are made (%(default)s)")
+    add("--data-dir", type=engine.path_option,
+        help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
+    add("--runs-dir", type=engine.path_option, default="runs", help="where run directories are made (%(default)s)")
     add("--name", type=run_name, help="of the run directory (time and network)")
-    add("--resume", nargs="?", const="", metavar="RUN",
+    add("--resume", type=engine.path_option, nargs="?", const=NEWEST, metavar="RUN",
         help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
     options = vars(parser.parse_args(argv))
     if options["resume"] is not None:
@@ -274,12 +320,16 @@ def parse_options(argv=None):
 
 def options_of(run, names):
     """Return the options that a run was made with, checked once more, and its fingerprint. Raises runs.RunError."""
+    def refuse(message):
+        raise runs.RunError(f"{run / runs.CONFIG} is from another version of this project, or broken: {message}")
+
     config = runs.load_config(run)
-    missing = {*names, "fingerprint"} - {*config}
-    if missing:
-        raise runs.RunError(f"{run / runs.CONFIG} has no {min(missing)}: it is from another version, or broken")
+    for key in {*names, "fingerprint"} - {*config}:
+        refuse(f"it has no {key}")
+    for key in {*config} - {*names, *runs.ABOUT}:
+        refuse(f"it has {key}")
     flags = [f"--{name.replace('_', '-')}={config[name]}" for name in names if config[name] is not None]
-    return {name: value for name, value in parse_options(flags).items() if name in names} | {
+    return {name: value for name, value in parse_options(flags, refuse).items() if name in names} | {
         "fingerprint": config["fingerprint"]}
 
 
@@ -291,7 +341,7 @@ def number(kind, low, below=math.inf):
             upper = f" and below {below:g}" if below < math.inf else ""
             raise argparse.ArgumentTypeError(f"{text} is not a number from {low:g}{upper}")
         return value
-    parse.__name__ = kind.__name__
+    parse.__name__ = kind.__name__  # for argparse's own complaint
     return parse
 
 
@@ -303,24 +353,22 @@ def run_name(text):
 
 def main(argv=None):
     options = parse_options(argv)
-    resume, run = options.pop("resume"), None
-    try:
+    resume = options.pop("resume")
+
+    def work():
+        config, run = options, None
         if resume is not None:
-            run = Path(resume) if resume else runs.newest(options["runs_dir"], finished=False)
-            if runs.is_finished(run):
-                print(f"{run} is finished. Next: python evaluate_model.py {shlex.quote(str(run))}")
-                return 0
-            made_with = options_of(run, options.keys())
-            options = made_with | {"data_dir": options["data_dir"] or made_with["data_dir"]}
-        run = train(options, run)
-    except (data.DataError, runs.RunError, Diverged, OSError) as error:
-        print(f"train_cnn.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{str(interrupt) or 'Interrupted before training began.'}", file=sys.stderr)
-        return 130
-    print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
-    return 0
+            run = runs.newest(options["runs_dir"], finished=False) if resume is NEWEST else Path(resume)
+        if run and runs.is_finished(run):
+            print(f"{run} is finished.")
+        else:
+            if run:
+                made_with = options_of(run, options.keys())
+                config = made_with | {"data_dir": options["data_dir"] or made_with["data_dir"]}
+            run = train(config, run)
+        print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
+
+    return engine.exit_code("train_cnn.py", work, (data.DataError, runs.RunError, TrainingError))
 
 
 if __name__ == "__main__":

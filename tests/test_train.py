@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import data
 import runs
@@ -152,24 +153,27 @@ def test_wrong_paths_are_named(made_data, tmp_path, capfd):
 
 def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
     message = failure(capfd, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3")
-    assert "lower --learning-rate" in message
+    assert "the loss of epoch 1 " in message and "--learning-rate 1e+38 is too high" in message
     assert not list(tmp_path.glob("*-dropout_cnn*"))
 
 
-@pytest.mark.parametrize("moment", ["save_model", "save_history"])
-def test_ctrl_c_keeps_the_best_weights_and_names_them(made_data, tmp_path, capfd, monkeypatch, moment):
+@pytest.mark.parametrize("moment, number, code", [
+    ("save_model", signal.SIGINT, 130), ("save_state", signal.SIGTERM, 143), ("save_history", signal.SIGINT, 130)])
+def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
+        made_data, tmp_path, capfd, monkeypatch, moment, number, code):
     """Even while files are being written, weights and history tell the same."""
     save, calls = getattr(runs, moment), []
 
     def interrupted_save(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         save(*arguments)
 
     monkeypatch.setattr(runs, moment, interrupted_save)
-    assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == 130
+    assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == code
     run, message = tmp_path / "run", capfd.readouterr().err
+    assert f"--resume {run}" in message
     assert str(run / "model.keras") in message and "of epoch 2" in message and "Traceback" not in message
     assert len(losses(run)) == 2 and validation_loss(run) == pytest.approx(losses(run)[1], abs=1e-4)
     assert not runs.is_finished(run)
@@ -201,9 +205,47 @@ def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_pat
         model.optimizer.learning_rate = 1e38
 
     monkeypatch.setattr(runs, "save_model", save_and_spoil)
+    run = tmp_path / "run"
     message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--patience", "0", "--epochs", "3")
-    assert "of epoch 1" in message and str(tmp_path / "run/model.keras") in message
-    assert not runs.is_finished(tmp_path / "run")
+    assert "loss of epoch 2 is" in message and "of epoch 1 " in message and str(run / "model.keras") in message
+    assert not runs.is_finished(run)
+    assert train_cnn.main(["--resume", str(run)]) == 1
+    assert "loss of epoch 2 is" in capfd.readouterr().err
+
+
+def out_of_memory():
+    raise MemoryError
+
+
+def aborted():
+    """What oneDNN's operations make of it."""
+    raise tf.errors.AbortedError(None, None, "could not create a memory object")
+
+
+@pytest.mark.parametrize("shortage", [out_of_memory, aborted])
+def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capfd, monkeypatch, shortage):
+    save_history = runs.save_history
+
+    def save_and_run_short(run, history):
+        save_history(run, history)
+        if len(history) == 2:
+            shortage()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "save_history", save_and_run_short)
+        message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--epochs", "3")
+    assert "out of memory in epoch 3" in message and "--batch-size 50" in message
+    assert train_cnn.main(["--resume", str(tmp_path / "run")]) == 0
+    assert len(losses(tmp_path / "run")) == 3
+
+
+def test_who_dies_without_a_word_has_left_one(tmp_path):
+    code = "import os, train_cnn\nwith train_cnn.last_words('to go on: do this'): {}"
+    for end, words in (("os.kill(os.getpid(), 9)", "\nto go on: do this\n"), ("os.abort()", "\nto go on: do this\n"),
+                       ("raise SystemExit('an error')", "an error\n"), ("pass", "")):
+        done = subprocess.run([sys.executable, "-c", code.format(end)], cwd=Path(__file__).parent.parent,
+                              capture_output=True, text=True)
+        assert done.stderr == words
 
 
 def test_on_the_command_line_an_error_is_one_line_too(tmp_path):

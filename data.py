@@ -110,7 +110,7 @@ def split_sizes(val_size=5000, limit=None):
     if not 2 * smallest <= total <= available:
         raise DataError(f"the limit must be from {2 * smallest} to {available} images, not {total}")
     count = val_size * available if val_size < 1 else val_size
-    if not smallest <= count <= available - smallest:
+    if not smallest <= count <= available - smallest or val_size > 1 and val_size % 1:
         raise DataError(f"the validation size must be from {smallest} to {available - smallest} "
                         f"images, or a fraction of {available} as large; {val_size} is not")
     validation = min(max(round(count * total / available), smallest), total - smallest)

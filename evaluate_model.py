@@ -96,6 +96,8 @@ def check_fit(run, model, config, dataset):
     """Raise RunError where model and data do not belong together."""
     if config["fingerprint"] != dataset.fingerprint:
         raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; train it again")
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise runs.RunError(f"{run / runs.MODEL} is broken: it holds weights that are no numbers")
     expected = (None, *dataset.test.images.shape[1:]), (None, len(data.CLASS_NAMES))
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:

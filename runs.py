@@ -101,7 +101,7 @@ def load_state(run):
     Raises RunError.
     """
     path = run / CHECKPOINT / STATE
-    if not os.path.lexists(path) and not os.path.lexists(run / HISTORY_FILE):  # which is written after the state
+    if not any(os.path.lexists(file) for file in (path, run / MODEL, run / HISTORY_FILE)):  # the state is the first
         return [], []
     _check_file(path)
     try:

@@ -90,7 +90,7 @@ def train(config, run=None):
     elif config["fingerprint"] != dataset.fingerprint:
         raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
     with runs.lock(run):
-        history = restore(run, state)
+        history = restore(run, config, model, state)
         print(f"Run: {run}; {config['model']} with {model.count_params():,} parameters"
               + (f"; {len(history)} epochs were done before" if history else ""))
         try:
@@ -143,12 +143,12 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
 
     def end_epoch(epoch, logs):
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate)}
-        history.append(row)
-        if row is runs.chosen_epoch(config, history):
+        row["seconds"] = time.perf_counter() - started
+        runs.save_state(run, [variable.numpy() for variable in state], [*history, row])
+        if row is runs.chosen_epoch(config, [*history, row]):
             runs.save_model(run, model)
         row["seconds"] = time.perf_counter() - started
-        runs.save_state(run, [variable.numpy() for variable in state], history)
-        row["seconds"] = time.perf_counter() - started
+        history.append(row)
         runs.save_history(run, history)
 
     def remember(logs):
@@ -189,16 +189,21 @@ def learning_rate(config, steps_per_epoch):
     return peak
 
 
-def restore(run, state):
-    """Give the variables the values they had after the last epoch of an unfinished run and return its history."""
+def restore(run, config, model, state):
+    """Give the variables the values they had after the last epoch of an unfinished run and return its history.
+
+    The state is written first at an epoch's end: what was to follow may be missing, and is written now.
+    """
     arrays, history = runs.load_state(run)
     if not history:
         return history
     if [(array.shape, array.dtype.name) for array in arrays] != [(tuple(each.shape), each.dtype) for each in state]:
-        raise runs.RunError(f"{run} holds the state of another network than its {runs.CONFIG} says")
+        raise runs.RunError(f"{run / runs.CHECKPOINT / runs.STATE} belongs to another network than {runs.CONFIG} names")
     for variable, array in zip(state, arrays):
         variable.assign(array)
-    runs.save_history(run, history)  # which may have been broken off after the state
+    if history[-1] is runs.chosen_epoch(config, history):
+        runs.save_model(run, model)
+    runs.save_history(run, history)
     return history
 
 

@@ -17,6 +17,10 @@ import engine  # noqa: E402
 TRAIN, TEST = 600, 200
 
 
+def pytest_addoption(parser):
+    parser.addoption("--torture", action="store_true", help="try every broken input, not one of every cause")
+
+
 def pytest_configure():
     engine.start()
 

@@ -274,7 +274,10 @@ def interrupts_noted():
 
 
 def parse_options(argv=None, refuse=None):
-    """Return the options as a dict. On a wrong one, calls `refuse` with a message, or exits with code 2."""
+    """Return the options as a dict, with `resume` only where it is given.
+
+    On a wrong one, calls `refuse` with a message, or exits with code 2.
+    """
     parser = engine.Parser(__doc__)
     if refuse:
         parser.error = refuse
@@ -308,7 +311,9 @@ def parse_options(argv=None, refuse=None):
     add("--resume", type=engine.path_option, nargs="?", const=NEWEST, metavar="RUN",
         help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
     options = vars(parser.parse_args(argv))
-    if options["resume"] is not None:
+    if options["resume"] is None:
+        del options["resume"]
+    else:
         for key, value in options.items():
             if value != parser.get_default(key) and key not in ("resume", "runs_dir", "data_dir"):
                 parser.error(f"--resume takes --{key.replace('_', '-')} from the run")
@@ -334,8 +339,11 @@ def options_of(run, names):
     for key in {*config} - {*names, *runs.ABOUT}:
         refuse(f"it has {key}")
     flags = [f"--{name.replace('_', '-')}={config[name]}" for name in names if config[name] is not None]
-    return {name: value for name, value in parse_options(flags, refuse).items() if name in names} | {
-        "fingerprint": config["fingerprint"]}
+    options = {name: value for name, value in parse_options(flags, refuse).items() if name in names}
+    for name in names:
+        if config[name] is None and options[name] is not None:
+            refuse(f"{name} is null")
+    return {**options, "fingerprint": config["fingerprint"]}
 
 
 def number(kind, low, below=math.inf):
@@ -358,7 +366,7 @@ def run_name(text):
 
 def main(argv=None):
     options = parse_options(argv)
-    resume = options.pop("resume")
+    resume = options.pop("resume", None)
 
     def work():
         config, run = options, None

@@ -2,12 +2,15 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import measure_speed  # noqa: E402
+import runs  # noqa: E402
 import speed_worker  # noqa: E402
+import torture  # noqa: E402
 from model import build_model  # noqa: E402
 
 
@@ -87,3 +90,39 @@ def test_the_time_of_an_epoch_holds_its_stall(made_data):
     answer = speed_worker.timed_fit(model, len(part.labels), x=part.images, y=part.labels,
                                     validation_data=(part.images, part.labels))
     assert 0 < answer["stall"] < answer["seconds"] and answer["images"] == 500
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    model = build_model("lenet_l2")
+    model.compile("adam", "categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    run = runs.create(tmp_path, "run", {})
+    runs.save_history(run, [{**dict.fromkeys(runs.HISTORY, 1.0), "epoch": 1}])
+    runs.save_model(run, model)
+    runs.finish(run)
+    return run
+
+
+def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_run):
+    whole = torture.outcome(finished_run)
+    torture.check_run(finished_run, whole)
+    assert torture.same(whole, torture.outcome(finished_run))
+
+    content = (finished_run / runs.MODEL).read_bytes()
+    model = runs.load_model(finished_run)
+    bias = model.layers[-1].bias
+    bias.assign(np.nextafter(bias, 1))
+    runs.save_model(finished_run, model)
+    assert not torture.same(whole, torture.outcome(finished_run))
+
+    (finished_run / runs.MODEL).write_bytes(content[:1000] + b"X" + content[1001:])
+    with pytest.raises(torture.Lost):
+        torture.check_run(finished_run, whole)
+    (finished_run / runs.MODEL).write_bytes(content)
+    runs.save_history(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
+    with pytest.raises(torture.Lost):
+        torture.check_run(finished_run, whole)
+    (finished_run / f"{runs.UNFINISHED}1-model.keras").touch()
+    with pytest.raises(torture.Lost):
+        torture.outcome(finished_run)

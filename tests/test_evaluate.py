@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import signal
 
 import keras
 import matplotlib.image
@@ -70,11 +71,26 @@ def test_the_loss_is_pure_cross_entropy(made_data, tmp_path):
     assert results["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
 
 
-def test_results_can_go_elsewhere(run, tmp_path):
+def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_path):
     before = sorted(run.iterdir())
-    assert evaluate_model.main([str(run), "--output-dir", str(tmp_path / "a/b")]) == 0
+    for folder in ("a/b", "c"):
+        assert evaluate_model.main([str(run), "--output-dir", str(tmp_path / folder)]) == 0
     assert sorted(run.iterdir()) == before
-    assert (tmp_path / "a/b/metrics.json").exists() and (tmp_path / "a/b/figures/curves.png").exists()
+    for name in ("metrics.json", "report.html", "figures/curves.png"):
+        assert (tmp_path / "a/b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
+    first, second = (np.load(tmp_path / folder / "predictions.npz") for folder in ("a/b", "c"))
+    assert first["probabilities"].tobytes() == second["probabilities"].tobytes()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_evaluation_leaves_the_older_one(run, capsys, monkeypatch, number, code):
+    for name in ("metrics.json", "report.html"):
+        (run / name).write_text("older")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    monkeypatch.setattr(evaluate_model, "report", lambda *_: signal.raise_signal(number))
+    assert evaluate_model.main([str(run)]) == code
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_an_interrupted_run_can_be_scored_by_name(run, capsys):

@@ -377,6 +377,8 @@ def setting_cases():
         for cause, value in (("a list", [3]), ("an object", {"a": 3}), ("a truth", True), ("a word", "many"),
                              ("an empty text", "")):
             yield resume(cause, key, value)
+        if key not in ("dropout", "l2", "limit"):
+            yield resume("null", key, None)
     for key in (*INTEGERS, *FLOATS):
         yield resume("negative", key, -1)
         yield resume("huge", key, 10**30 if key in INTEGERS else INFINITY)

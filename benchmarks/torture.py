@@ -1,0 +1,384 @@
+"""Kill trainings and evaluations, fill their disks, break their inputs, and look for anything lost; half an hour.
+
+    python benchmarks/torture.py                      all of it, as root, who may mount a small disk
+    python benchmarks/torture.py kills --kills 20     one part, shorter
+
+Prints what was tried and what held, and adds it to benchmarks/results/torture.json. Exit code 1 where something
+was lost.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import engine  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+import measure_speed  # noqa: E402
+import runs  # noqa: E402
+import train_cnn  # noqa: E402
+
+EPOCHS = 8
+# Every network, and every part of a training that has a memory: schedules, averages, early stopping, augmentation.
+TRAININGS = {
+    "dropout_cnn": "--patience 3",
+    "batchnorm_cnn": "--schedule one-cycle --ema-epochs 2 --patience 0",
+    "gap_cnn": "--schedule cosine --augment flip+shift --ema-epochs 0 --patience 0",
+    "lenet_l2": "--schedule constant --label-smoothing 0.1 --batch-size 32 --patience 0",
+}
+START_UP = 8  # seconds before the first batch, about
+ROOMS = (100, 1000, 3000, 5000, 7000, 9000)  # kB of a disk that is too small
+
+
+class Lost(Exception):
+    """Something that a script had to keep, or to say."""
+
+
+# Kills.
+
+def kill_trainings(kills, generator, folder):
+    """Kill every training of TRAININGS until all kills are used up, and compare it with one that ran undisturbed."""
+    tally = {"tried": 0, "survived": 0, "after the second epoch": 0, "in a write": 0, "in start-up": 0,
+             "runs compared": 0}
+    share = -(-kills // len(TRAININGS))
+    for model, options in TRAININGS.items():
+        command = ["--model", model, "--limit", "3000", "--epochs", EPOCHS, *options.split(), "--runs-dir", folder]
+        whole = folder / f"{model}-whole"
+        finish("train_cnn.py", *command, "--name", whole.name)
+        reference, left = outcome(whole), share
+        for number in itertools.count(1):
+            run = folder / f"{model}-{number}"
+            arguments = [*command, "--name", run.name]
+            while left and not runs.is_finished(run):
+                before = epochs_saved(run)
+                moment = kill_one(run, arguments, generator)
+                if moment is None:
+                    break  # it was faster
+                left -= 1
+                tally["tried"] += 1
+                tally[moment] = tally.get(moment, 0) + 1
+                saved = epochs_saved(run)
+                tally["after the second epoch"] += saved >= 2
+                check_run(run, reference)
+                if saved < before:
+                    raise Lost(f"{run} had {before} epochs and has {saved}")
+                tally["survived"] += 1
+                if (run / runs.CONFIG).exists():
+                    arguments = ["--resume", run]
+                print(f"{model}: killed {moment}, {saved} epochs are there", flush=True)
+            if not runs.is_finished(run):
+                finish("train_cnn.py", *arguments)
+            if not same(outcome(run), reference):
+                raise Lost(f"{run} is not what {whole} is")
+            tally["runs compared"] += 1
+            if not left:
+                break
+    return tally
+
+
+def kill_one(run, arguments, generator):
+    """Start or go on with a training, kill it, and return in what it was killed; None if it ended before."""
+    saved = epochs_saved(run)
+    plan = generator.choice(("any moment", "after some epochs", "in a write", "in a write"))
+    with process("train_cnn.py", *arguments) as child:
+        if plan == "any moment":
+            wait(child, lambda: False, generator.uniform(0, 1.5 * START_UP))
+        else:
+            target = saved + generator.choice((0, 1, 1))
+            wait(child, lambda: runs.is_finished(run) or epochs_done(run) >= target and child.training())
+            if plan == "in a write":
+                wait(child, lambda: unfinished(run, child))
+                wait(child, lambda: False, generator.choice((0, 0, generator.uniform(0, 0.02))))
+            else:
+                wait(child, lambda: False, generator.uniform(0, 1))
+        if child.poll() is not None:
+            return None
+        was_training = child.training()
+        child.kill()
+        child.wait()
+    if unfinished(run, child):
+        return "in a write"
+    return "in training" if was_training else "in start-up"
+
+
+def unfinished(run, child):
+    """Return the files that the process has begun to write and not put in their places."""
+    return [*run.glob(f"**/{runs.UNFINISHED}{child.pid}*")]
+
+
+def epochs_done(run):
+    """Return the lines of the history, without opening what may be in the making."""
+    with contextlib.suppress(OSError):
+        return (run / runs.HISTORY_FILE).read_text().count("\n") - 1
+    return 0
+
+
+def epochs_saved(run):
+    return len(runs.load_state(run)[1]) if (run / runs.CHECKPOINT).exists() else epochs_done(run)
+
+
+def check_run(run, reference):
+    """Raise Lost where a file is not whole, or tells another story than the reference does."""
+    if not run.exists():
+        return
+    runs.load_config(run)
+    histories = []
+    if (run / runs.CHECKPOINT).exists():
+        histories.append(runs.load_state(run)[1])
+    if (run / runs.HISTORY_FILE).exists():
+        histories.append(runs.load_history(run))
+    for history in histories:
+        if as_written(history) != as_written(reference[0])[:len(history)]:
+            raise Lost(f"{run} tells of other epochs")
+    if (run / runs.MODEL).exists():
+        try:
+            with zipfile.ZipFile(run / runs.MODEL) as archive:
+                broken = archive.testzip()
+        except zipfile.BadZipFile as error:
+            broken = error
+        if broken:
+            raise Lost(f"{run / runs.MODEL} is not whole: {broken}")
+
+
+def without_seconds(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+def as_written(history):
+    """Return the rows with the digits that history.csv has."""
+    return [{key: f"{value:.9g}" for key, value in row.items()} for row in without_seconds(history)]
+
+
+def outcome(run):
+    """Return what a finished run leaves: history and every variable, the optimizer's too."""
+    left = {path.name for path in run.iterdir()} - {"metrics.json", "predictions.npz", "report.html", "figures"}
+    if left != {runs.CONFIG, runs.MODEL, runs.HISTORY_FILE}:
+        raise Lost(f"{run} holds {sorted(left)}")
+    model = runs.load_model(run)
+    return without_seconds(runs.load_history(run)), [
+        np.asarray(variable) for variable in (*model.weights, *model.optimizer.variables)]
+
+
+def same(outcome, other):
+    return outcome[0] == other[0] and len(outcome[1]) == len(other[1]) and all(
+        array.tobytes() == other_array.tobytes() for array, other_array in zip(outcome[1], other[1]))
+
+
+def kill_evaluations(kills, generator, folder):
+    """Kill the second evaluation of a run again and again: the first one's results stay, or are replaced whole."""
+    run = folder / "evaluated"
+    finish("train_cnn.py", "--limit", "3000", "--epochs", "2", "--runs-dir", folder, "--name", run.name)
+    finish("evaluate_model.py", run)
+    reference = results(run)
+    tally = {"tried": 0, "survived": 0, "in a write": 0}
+    while tally["tried"] < kills:
+        with process("evaluate_model.py", run) as child:
+            if generator.random() < 0.3:
+                wait(child, lambda: False, generator.uniform(0, 2 * START_UP))
+            else:
+                wait(child, lambda: unfinished(run, child))
+                wait(child, lambda: False, generator.uniform(0, 3))
+            if child.poll() is not None:
+                continue
+            child.kill()
+            child.wait()
+        tally["tried"] += 1
+        tally["in a write"] += bool(unfinished(run, child))
+        if results(run) != reference:
+            raise Lost(f"the results in {run} are not those of the first evaluation")
+        tally["survived"] += 1
+        print(f"evaluation: killed, {len(reference)} files are what they were", flush=True)
+    finish("evaluate_model.py", run)
+    if results(run) != reference or [*run.glob(f"{runs.UNFINISHED}*")]:
+        raise Lost(f"{run} was evaluated to something else, or holds what is unfinished")
+    return tally
+
+
+def results(run):
+    """Return the content of the results, which are the same whenever a run is evaluated; of a .npz, the arrays."""
+    content = {}
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and runs.UNFINISHED not in str(path)):
+        content[path.relative_to(run)] = path.read_bytes()
+    with np.load(run / "predictions.npz") as arrays:
+        content[Path("predictions.npz")] = {name: array.tobytes() for name, array in arrays.items()}
+    return content
+
+
+# Full disks.
+
+def fill_disks(folder):
+    """Train and evaluate on disks that are too small; then enlarge them and go on."""
+    reference_run = folder / "disk-whole"
+    command = ["--limit", "3000", "--epochs", "4", "--patience", "0"]
+    finish("train_cnn.py", *command, "--runs-dir", folder, "--name", reference_run.name)
+    reference, tally = outcome(reference_run), {"full disks": 0, "survived": 0, "runs that went on": 0}
+    finish("evaluate_model.py", reference_run)
+    for room in ROOMS:
+        with small_disk(folder / "disk", room) as disk:
+            run = disk / "run"
+            refuse("train_cnn.py", *command, "--runs-dir", disk, "--name", run.name)
+            tally["full disks"] += 1
+            if [*disk.glob(f"**/{runs.UNFINISHED}*")]:
+                raise Lost(f"{disk} of {room} kB holds what is unfinished")
+            check_run(run, reference)
+            subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
+            tally["runs that went on"] += run.exists()
+            finish("train_cnn.py", *(["--resume", run] if run.exists() else
+                                     [*command, "--runs-dir", disk, "--name", run.name]))
+            if not same(outcome(run), reference):
+                raise Lost(f"the run on a disk of {room} kB ended as another one")
+            tally["survived"] += 1
+            print(f"training on {room} kB: refused, and went on with more", flush=True)
+    for room in (20, 200, 800):
+        with small_disk(folder / "disk", 100_000) as disk:
+            subprocess.run(["cp", "-r", *reference_run.iterdir(), disk], check=True)
+            before = results(disk)
+            used = sum(path.stat().st_blocks for path in disk.rglob("*")) // 2
+            (disk / "ballast").write_bytes(bytes(1024 * (100_000 - used - room - 100)))
+            refuse("evaluate_model.py", disk)
+            tally["full disks"] += 1
+            (disk / "ballast").unlink()
+            if results(disk) != before:
+                raise Lost(f"an evaluation on a disk with {room} kB left has changed the results before it")
+            tally["survived"] += 1
+            print(f"evaluation with {room} kB left: refused, the older results are what they were", flush=True)
+    return tally
+
+
+@contextlib.contextmanager
+def small_disk(folder, kilobytes):
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+# What safety costs.
+
+def costs(folder):
+    """Measure what is written after an epoch of the default training, and what determinism costs."""
+    epochs, spent = 6, []
+
+    def timed(save):
+        def call(*arguments):
+            begin = time.perf_counter()
+            save(*arguments)
+            spent.append(time.perf_counter() - begin)
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for name in ("save_state", "save_model", "save_history"):
+            stack.enter_context(mock.patch.object(runs, name, timed(getattr(runs, name))))
+        run = train_cnn.train(train_cnn.parse_options(["--epochs", str(epochs), "--runs-dir", str(folder)]))
+    epoch = statistics.median(row["seconds"] for row in runs.load_history(run))
+    sides = {name: (name, "dropout_cnn") for name in ("our_training", "our_training_without_determinism")}
+    _, answers = measure_speed.take_turns(sides)
+    with_it, without = (measure_speed.summary([1e6 * turn["seconds"] / turn["images"] for turn in answers[name]])
+                        for name in sides)
+    return {"epoch, s": epoch, "written after it, s": sum(spent) / epochs, "share": sum(spent) / epochs / epoch,
+            "µs an image": with_it, "µs an image without determinism": without,
+            "determinism": with_it["median"] / without["median"]}
+
+
+# Broken inputs.
+
+def break_inputs():
+    """Try the long table of tests/test_hostile_input.py."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "--torture", "-vv", "tests/test_hostile_input.py",
+                           "-k", "test_it_is_refused"], cwd=ROOT, capture_output=True, text=True)
+    tried = re.findall(r"test_it_is_refused\[(.*?) \| .* (PASSED|FAILED|ERROR)", done.stdout)
+    tally = {"tried": len(tried), "refused": sum(word == "PASSED" for _, word in tried),
+             "causes": len({cause for cause, _ in tried})}
+    if done.returncode:
+        raise Lost(f"{tally}; {done.stdout[-2000:]}")
+    return tally
+
+
+# Processes.
+
+@contextlib.contextmanager
+def process(script, *arguments):
+    """Give a Popen that tells, by training(), whether the first epoch of this process has begun."""
+    with tempfile.TemporaryFile("w+") as log:
+        child = subprocess.Popen([sys.executable, ROOT / script, *map(str, arguments)],
+                                 stdout=log, stderr=subprocess.STDOUT, env=measure_speed.default_environment())
+
+        def training():
+            return b"Epoch " in os.pread(log.fileno(), 100_000, 0)
+
+        child.training = training
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+
+def wait(child, condition, seconds=120):
+    """Wait until the condition holds, the process ends or the seconds are over."""
+    end = time.monotonic() + seconds
+    while child.poll() is None and time.monotonic() < end and not condition():
+        time.sleep(0.0005)
+
+
+def finish(script, *arguments):
+    done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise Lost(f"{script} {' '.join(map(str, arguments))}: {done.stderr}")
+
+
+def refuse(script, *arguments):
+    done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 1 or done.stderr.count("\n") != 1 or "No space left" not in done.stderr:
+        raise Lost(f"on a full disk, {script} ends with {done.returncode} and says: {done.stderr}")
+
+
+def main():
+    parts = ("kills", "evaluations", "disks", "costs", "inputs")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=parts, help="all of them, if none is named")
+    parser.add_argument("--kills", type=int, default=64,
+                        help="of trainings; a quarter of it of evaluations (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (%(default)s)")
+    options = parser.parse_args()
+
+    engine.start()
+    generator = random.Random(options.seed)
+    path = ROOT / "benchmarks/results/torture.json"
+    path.parent.mkdir(exist_ok=True)
+    report, code = json.loads(path.read_text()) if path.exists() else {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        work = {"kills": lambda: kill_trainings(options.kills, generator, Path(folder)),
+                "evaluations": lambda: kill_evaluations(options.kills // 4, generator, Path(folder)),
+                "disks": lambda: fill_disks(Path(folder)), "costs": lambda: costs(Path(folder)),
+                "inputs": break_inputs}
+        for part in [options.part] if options.part else parts:
+            try:
+                report[part] = work[part]()
+            except (Lost, runs.RunError, subprocess.CalledProcessError) as error:
+                report[part], code = {"lost": str(error)}, 1
+            print(f"{part}: {json.dumps(report[part], ensure_ascii=False)}", flush=True)
+            runs.write_json(path, report)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What has to hold for any input at all; Hypothesis makes the inputs, the same ones every time."""
+
+import gzip
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis.extra import numpy as arrays
+
+import data
+import runs
+import train_cnn
+
+settings.register_profile("repeatable", derandomize=True, deadline=None,
+                          suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("repeatable")
+
+NUMBERS = ("epochs", "batch_size", "learning_rate", "patience", "ema_epochs", "dropout", "l2", "label_smoothing",
+           "val_size", "seed", "limit")
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
+LOSSES = st.floats(min_value=0)
+SHARES = st.floats(0, 1)
+TIMES = st.floats(0, 1e9)
+
+
+@st.composite
+def histories(draw, size=st.integers(1, 20)):
+    row = st.fixed_dictionaries({"loss": LOSSES, "accuracy": SHARES, "val_loss": LOSSES, "val_accuracy": SHARES,
+                                 "learning_rate": TIMES, "seconds": TIMES})
+    return [{"epoch": number, **draw(row)} for number in range(1, draw(size) + 1)]
+
+
+def outcome_or(error, function, *arguments):
+    """Return what the function returns, None where it raises the error with one line. Others are not caught."""
+    try:
+        return function(*arguments)
+    except error as caught:
+        assert str(caught) and "\n" not in str(caught)
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_config_is_a_dict_or_refused(tmp_path, content):
+    (tmp_path / runs.CONFIG).write_bytes(content)
+    config = outcome_or(runs.RunError, runs.load_config, tmp_path)
+    assert config is None or config == json.loads(content)
+
+
+@given(st.sampled_from([*train_cnn.parse_options([]), "fingerprint", "other"]), JSON)
+def test_any_setting_is_taken_as_its_flag_would_be_or_refused(tmp_path, key, value):
+    options = train_cnn.parse_options([])
+    config = json.loads(json.dumps({**options, "fingerprint": "0", key: value}))
+    (tmp_path / runs.CONFIG).write_text(json.dumps(config))
+    taken = outcome_or(runs.RunError, train_cnn.options_of, tmp_path, options.keys())
+    assert taken is None or key == "other" or taken[key] in (value, str(value)) or taken[key] == float(value)
+
+
+@given(st.sampled_from(NUMBERS), st.text() | st.floats().map(repr) | st.integers().map(str))
+def test_any_text_after_a_flag_is_a_finite_number_or_refused(capsys, name, text):
+    try:
+        value = train_cnn.parse_options([f"--{name.replace('_', '-')}={text}"])[name]
+    except SystemExit as stop:
+        assert stop.code == 2 and capsys.readouterr().err.count("\n") == 1
+    else:
+        assert math.isfinite(value) and value >= 0
+
+
+@given(st.floats() | st.integers(), st.none() | st.integers())
+def test_any_split_is_of_all_images_with_every_class_on_both_sides_or_refused(val_size, limit):
+    sizes = outcome_or(data.DataError, data.split_sizes, val_size, limit)
+    if sizes:
+        assert sum(sizes) == (60_000 if limit is None else limit) and min(sizes) >= 10
+
+
+@given(histories())
+def test_any_history_comes_back_in_nine_digits(tmp_path, history):
+    runs.save_history(tmp_path, history)
+    for row, again in zip(history, runs.load_history(tmp_path), strict=True):
+        assert again == pytest.approx(row, rel=1e-8, nan_ok=True)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_any_bytes_behind_a_history_are_refused(tmp_path, content):
+    runs.save_history(tmp_path, [{**dict.fromkeys(runs.HISTORY, 1.0), "epoch": 1}])
+    path = tmp_path / runs.HISTORY_FILE
+    path.write_bytes(path.read_bytes() + content)
+    history = outcome_or(runs.RunError, runs.load_history, tmp_path)
+    assert history is None or not content.strip()
+
+
+@given(histories(), st.lists(arrays.arrays(np.float32, arrays.array_shapes(min_dims=0)), max_size=3))
+def test_any_state_comes_back_to_the_bit(tmp_path, history, variables):
+    (tmp_path / runs.CHECKPOINT).mkdir(exist_ok=True)
+    runs.save_state(tmp_path, variables, history)
+    again, history_again = runs.load_state(tmp_path)
+    assert [array.tobytes() for array in again] == [array.tobytes() for array in variables]
+    assert [array.shape for array in again] == [array.shape for array in variables]
+    assert history_again == history
+
+
+@given(histories(), st.integers(0, 10))
+def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(history, patience):
+    chosen = runs.chosen_epoch({"patience": patience}, history)
+    finite = [row for row in history if math.isfinite(row["val_loss"])]
+    if not finite:
+        assert chosen is None
+    elif patience:
+        assert all(row["val_loss"] > chosen["val_loss"] for row in finite[:finite.index(chosen)])
+        assert all(row["val_loss"] >= chosen["val_loss"] for row in finite)
+    else:
+        assert chosen is finite[-1]
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_any_change_of_a_data_file_is_refused(made_folder, made):
+    name = made.draw(st.sampled_from(list(data.FILES)))
+    path = made_folder / f"{name}.gz"
+    original = path.read_bytes()
+    try:
+        content = bytearray(gzip.decompress(original))
+        start = made.draw(st.integers(0, len(content)))
+        content[start:start + made.draw(st.integers(0, 10))] = made.draw(st.binary(max_size=10))
+        path.write_bytes(made.draw(st.sampled_from([bytes, gzip.compress]))(bytes(content)))
+        arrays_read = outcome_or(data.DataError, data.find, made_folder)
+        assert (arrays_read is None) == (bytes(content) != gzip.decompress(original))
+    finally:
+        path.write_bytes(original)
+
+
+@given(st.binary(), st.binary(), st.booleans())
+def test_a_file_holds_the_old_or_the_new_content(tmp_path, old, new, fails):
+    path = tmp_path / "file"
+    path.write_bytes(old)
+    try:
+        with runs.whole_file(path) as temporary:
+            temporary.write_bytes(new)
+            if fails:
+                raise OSError
+    except OSError:
+        pass
+    assert path.read_bytes() == (old if fails else new) and [*tmp_path.iterdir()] == [path]

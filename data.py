@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import files
+
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -258,10 +260,8 @@ def _fetch_into(cache, fetch):
 
     So a fetch that is killed leaves nothing that is later trusted, and two at once do not meet.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    prefix = "unfinished-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as private:
-        folder = fetch(Path(private))
+    with files.unfinished_folder(cache) as private:
+        folder = fetch(private)
         arrays = _read_folder(folder)
         for name in FILES:
             target = cache / f"{name}.gz"
@@ -269,7 +269,7 @@ def _fetch_into(cache, fetch):
                 continue
             # Another fetch may have been faster, so that nothing is there any more, or a good file.
             with contextlib.suppress(FileNotFoundError):
-                target.rename(f"{target}.wrong-{Path(private).name.removeprefix(prefix)}")
+                target.rename(f"{target}.wrong-{private.name.removeprefix(files.UNFINISHED)}")
             os.replace(folder / f"{name}.gz", target)
     return arrays
 

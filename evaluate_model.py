@@ -19,6 +19,7 @@ import engine  # first: it says if a package is missing
 import numpy as np
 
 import data
+import files
 import metrics
 import runs
 
@@ -133,14 +134,14 @@ def draw(history, results, test, probabilities):
 
 def write(folder, results, labels, probabilities, figures, config):
     """Write predictions, figures, report and, last, the metrics; nothing of it where one of them fails."""
-    with runs.whole_files(folder) as unfinished:
+    with files.whole_files(folder) as unfinished:
         np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities)
         (unfinished / "figures").mkdir()
         for name, figure in figures.items():
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
         page = report(results, config, unfinished / "figures")
         (unfinished / "report.html").write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-        runs.write_json(unfinished / "metrics.json", results)
+        files.write_json(unfinished / "metrics.json", results)
 
 
 def report(results, config, figures):

@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
+import files
+
 FORMAT = 1  # of the run directory; goes up when an older version of this project would misread it
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
 STATE = "state.npz"  # in checkpoint/
-UNFINISHED = ".unfinished-"  # begins the names of files and folders that are not complete; the writer's number follows
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # in config.json beside the settings
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
@@ -48,12 +49,12 @@ def create(runs_dir, name, config):
     stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
     candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     try:
-        with unfinished_folder(Path(runs_dir)) as unfinished:
-            (unfinished / CHECKPOINT).mkdir()
-            write_json(unfinished / CONFIG, record)
+        with files.unfinished_folder(Path(runs_dir)) as unfinished:
+            (unfinished / "run" / CHECKPOINT).mkdir(parents=True)
+            files.write_json(unfinished / "run" / CONFIG, record)
             for candidate in candidates:
                 run = Path(runs_dir) / candidate
-                if not os.path.lexists(run) and _rename_folder(unfinished, run):
+                if not os.path.lexists(run) and _rename_folder(unfinished / "run", run):
                     return run
     except OSError as error:
         raise RunError(f"{Path(runs_dir) / stem} cannot be made ({error.strerror}); "
@@ -74,13 +75,13 @@ def lock(run):
 
 
 def save_model(run, model):
-    with whole_file(run / MODEL) as path:
+    with files.whole_file(run / MODEL) as path:
         model.save(path)
 
 
 def save_history(run, history):
     """history: a dict an epoch, with the keys HISTORY."""
-    with whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
+    with files.whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
         writer = csv.DictWriter(stream, HISTORY)
         writer.writeheader()
         writer.writerows({key: f"{value:.9g}" for key, value in row.items()} for row in history)
@@ -91,7 +92,7 @@ def save_state(run, variables, history):
 
     variables: a list of arrays.
     """
-    with whole_file(run / CHECKPOINT / STATE) as path:
+    with files.whole_file(run / CHECKPOINT / STATE) as path:
         np.savez(path, *variables, history=json.dumps(history))
 
 
@@ -114,8 +115,8 @@ def load_state(run):
 
 def finish(run):
     """Take away what only an unfinished run needs, by a single rename first, and what a killed training left."""
-    _sweep(run)
-    done = run / f".{CHECKPOINT}"
+    files.sweep(run)
+    done = run / f"{files.UNFINISHED}{os.getpid()}-{CHECKPOINT}"
     os.replace(run / CHECKPOINT, done)
     shutil.rmtree(done)
 
@@ -209,85 +210,6 @@ def chosen_epoch(config, history):
     return finite[-1] if finite else None
 
 
-@contextlib.contextmanager
-def whole_file(path):
-    """Give the path of a temporary file that takes the place of `path` once it is complete.
-
-    It ends like `path`, as some writers tell the format by the suffix.
-    """
-    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        _to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def whole_files(folder):
-    """Give a temporary folder; its files take their places in `folder` once all of them are complete."""
-    with unfinished_folder(folder) as temporary:
-        yield temporary
-        files = sorted((path for path in temporary.rglob("*") if path.is_file()),
-                       key=lambda path: path.stat().st_mtime_ns)
-        for path in files:
-            _to_disk(path)
-        for path in files:
-            place = folder / path.relative_to(temporary)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(path, place)
-
-
-@contextlib.contextmanager
-def unfinished_folder(parent):
-    """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
-    parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
-    temporary = parent / f"{UNFINISHED}{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have had the same number
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sweep(folder):
-    """Remove the unfinished files of processes that are no more."""
-    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
-        return
-    for path in folder.glob(f"{UNFINISHED}*"):
-        owner = path.name.removeprefix(UNFINISHED).split("-")[0]
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
-        except (ValueError, OverflowError, PermissionError):
-            pass
-
-
-def _to_disk(path):
-    with open(path, "r+b") as stream:
-        os.fsync(stream.fileno())
-
-
-def _rename_folder(path, place):
-    """Return whether it was done; not where another process has taken the place."""
-    try:
-        path.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        return False
-    return True
-
-
-def write_json(path, content):
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
 def discard(run):
     """Remove a run that never finished an epoch."""
     if not (run / MODEL).exists():
@@ -322,3 +244,14 @@ def _commit():
 
 def _first_line(error):
     return str(error).strip().split("\n")[0]
+
+
+def _rename_folder(path, place):
+    """Return whether it was done; not where another process has taken the place."""
+    try:
+        path.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True

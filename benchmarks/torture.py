@@ -30,6 +30,7 @@ import engine  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+import files  # noqa: E402
 import measure_speed  # noqa: E402
 import runs  # noqa: E402
 import train_cnn  # noqa: E402
@@ -119,7 +120,7 @@ def kill_one(run, arguments, generator):
 
 def unfinished(run, child):
     """Return the files that the process has begun to write and not put in their places."""
-    return [*run.glob(f"**/{runs.UNFINISHED}{child.pid}*")]
+    return [*run.glob(f"**/{files.UNFINISHED}{child.pid}*")]
 
 
 def epochs_done(run):
@@ -205,7 +206,7 @@ def kill_evaluations(kills, generator, folder):
         tally["survived"] += 1
         print(f"evaluation: killed, {len(reference)} files are what they were", flush=True)
     finish("evaluate_model.py", run)
-    if results(run) != reference or [*run.glob(f"{runs.UNFINISHED}*")]:
+    if results(run) != reference or [*run.glob(f"{files.UNFINISHED}*")]:
         raise Lost(f"{run} was evaluated to something else, or holds what is unfinished")
     return tally
 
@@ -213,7 +214,7 @@ def kill_evaluations(kills, generator, folder):
 def results(run):
     """Return the content of the results, which are the same whenever a run is evaluated; of a .npz, the arrays."""
     content = {}
-    for path in sorted(path for path in run.rglob("*") if path.is_file() and runs.UNFINISHED not in str(path)):
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and files.UNFINISHED not in str(path)):
         content[path.relative_to(run)] = path.read_bytes()
     with np.load(run / "predictions.npz") as arrays:
         content[Path("predictions.npz")] = {name: array.tobytes() for name, array in arrays.items()}
@@ -234,7 +235,7 @@ def fill_disks(folder):
             run = disk / "run"
             refuse("train_cnn.py", *command, "--runs-dir", disk, "--name", run.name)
             tally["full disks"] += 1
-            if [*disk.glob(f"**/{runs.UNFINISHED}*")]:
+            if [*disk.glob(f"**/{files.UNFINISHED}*")]:
                 raise Lost(f"{disk} of {room} kB holds what is unfinished")
             check_run(run, reference)
             subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
@@ -376,7 +377,7 @@ def main():
             except (Lost, runs.RunError, subprocess.CalledProcessError) as error:
                 report[part], code = {"lost": str(error)}, 1
             print(f"{part}: {json.dumps(report[part], ensure_ascii=False)}", flush=True)
-            runs.write_json(path, report)
+            files.write_json(path, report)
     return code
 
 

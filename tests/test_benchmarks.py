@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import files  # noqa: E402
 import measure_speed  # noqa: E402
 import runs  # noqa: E402
 import speed_worker  # noqa: E402
@@ -123,6 +124,6 @@ def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_ru
     runs.save_history(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
     with pytest.raises(torture.Lost):
         torture.check_run(finished_run, whole)
-    (finished_run / f"{runs.UNFINISHED}1-model.keras").touch()
+    (finished_run / f"{files.UNFINISHED}1-model.keras").touch()
     with pytest.raises(torture.Lost):
         torture.outcome(finished_run)

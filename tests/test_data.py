@@ -186,7 +186,7 @@ def test_files_are_downloaded_checked_and_kept(made_folder, monkeypatch, tmp_pat
     assert data.load(val_size=100).source == str(cache)
     (set_aside,) = cache.glob(f"{IMAGES}.gz.wrong*")
     assert set_aside.read_bytes() == spoilt
-    assert not list(cache.glob("unfinished-*"))
+    assert not list(cache.glob(".unfinished-*"))
 
 
 def test_a_download_that_is_killed_leaves_nothing_to_trust(made_folder, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
 import data
+import files
 import runs
 import train_cnn
 
@@ -135,7 +136,7 @@ def test_a_file_holds_the_old_or_the_new_content(tmp_path, old, new, fails):
     path = tmp_path / "file"
     path.write_bytes(old)
     try:
-        with runs.whole_file(path) as temporary:
+        with files.whole_file(path) as temporary:
             temporary.write_bytes(new)
             if fails:
                 raise OSError

@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 
+import files
 import runs
 import train_cnn
 
@@ -47,7 +48,7 @@ def kill_at(monkeypatch, count):
         if left[0] == 0:
             raise Killed
 
-    monkeypatch.setattr(runs.os, "replace", replace_or_die)
+    monkeypatch.setattr(os, "replace", replace_or_die)
 
 
 @pytest.mark.parametrize("options", [
@@ -96,9 +97,9 @@ def test_what_cannot_be_resumed_is_one_line(broken_off, capfd, monkeypatch):
     state.write_bytes(content)
     settings = runs.load_config(broken_off)
     for change, word in (({"model": "gap_cnn"}, "another network"), ({"fingerprint": "0"}, "other data")):
-        runs.write_json(config, settings | change)
+        files.write_json(config, settings | change)
         assert word in complaint(capfd, "--resume", str(broken_off))
-    runs.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
+    files.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
     assert "no epochs" in complaint(capfd, "--resume", str(broken_off))
     assert "not a run directory" in complaint(capfd, "--resume", str(broken_off / "nothing"))
 
@@ -107,7 +108,7 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
     run = train(tmp_path, "run", "--epochs", "1")
     before = (run / "model.keras").read_bytes()
     settings = runs.load_config(run)
-    runs.write_json(run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"})  # an old one
+    files.write_json(run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"})  # an old one
     assert train_cnn.main(["--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1

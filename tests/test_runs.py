@@ -1,4 +1,6 @@
-import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,19 +58,6 @@ def test_the_config_tells_what_the_run_ran_on(tmp_path):
     assert set(config["versions"]) == set(runs.PACKAGES)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "result.txt"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), runs.whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert [file.name for file in tmp_path.iterdir()] == ["result.txt"] and path.read_text() == "old"
-    with runs.whole_file(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["result.txt"] and path.read_text() == "new"
-
-
 def test_history_comes_back_as_it_was(tmp_path):
     history = epochs(0.5, 0.25)
     runs.save_history(tmp_path, history)
@@ -120,6 +109,14 @@ def test_a_run_that_has_weights_is_not_discarded(tmp_path):
     assert (run / runs.MODEL).exists()
 
 
-def test_json_is_readable(tmp_path):
-    runs.write_json(tmp_path / "a.json", {"b": [1]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1]}
+def test_of_two_processes_that_want_a_name_one_gets_it(tmp_path):
+    code = ("import sys, runs\n"
+            "for number in range(30):\n"
+            "    try: print(runs.create(sys.argv[1], f'run-{number}', {}).name)\n"
+            "    except runs.RunError as error: assert 'is there already' in str(error)")
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parent.parent,
+                                  stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    made = [name for process in processes for name in process.communicate()[0].split()]
+    assert sorted(made) == sorted(f"run-{number}" for number in range(30))
+    assert all(process.returncode == 0 for process in processes)
+    assert {path.name for path in tmp_path.iterdir()} == {*made}

@@ -1,0 +1,77 @@
+"""Files and folders that appear whole or not at all, whenever a process is killed and wherever a disk is full.
+
+What is not complete has a name that begins with UNFINISHED and the number of the process that writes it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+UNFINISHED = ".unfinished-"
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Give the path of a temporary file that takes the place of `path` once it is complete.
+
+    It ends like `path`, as some writers tell the format by the suffix.
+    """
+    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        _to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_files(folder):
+    """Give a temporary folder; its files take their places in `folder` once all of them are complete."""
+    with unfinished_folder(folder) as temporary:
+        yield temporary
+        files = sorted((path for path in temporary.rglob("*") if path.is_file()),
+                       key=lambda path: path.stat().st_mtime_ns)
+        for path in files:
+            _to_disk(path)
+        for path in files:
+            place = folder / path.relative_to(temporary)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(path, place)
+
+
+@contextlib.contextmanager
+def unfinished_folder(parent):
+    """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent)
+    prefix = f"{UNFINISHED}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def write_json(path, content):
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def sweep(folder):
+    """Remove the unfinished files of processes that are no more."""
+    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
+        return
+    for path in folder.glob(f"{UNFINISHED}*"):
+        owner = path.name.removeprefix(UNFINISHED).split("-")[0]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, OverflowError, PermissionError):
+            pass
+
+
+def _to_disk(path):
+    with open(path, "r+b") as stream:
+        os.fsync(stream.fileno())

@@ -48,7 +48,8 @@ def exit_code(script, work, errors):
     def terminate(number, frame):
         raise Terminated
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can hold what no terminal can show
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can hold what no terminal can show
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         work()

@@ -45,18 +45,17 @@ def evaluate(run, data_dir=None, output_dir=None):
 
     run: path of a run directory. Raises data.DataError and runs.RunError.
     """
-    config, history = runs.load_config(run), runs.load_history(run)
+    config = runs.load_config(run)
     wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
     if not wrong and not 0 <= config["seed"] < 2**31:
         wrong = ["seed"]
     if wrong:
         raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}")
+    engine.start()
+    model, history = runs.load_model(run), runs.load_history(run)  # together: the run may still be training
     chosen = runs.chosen_epoch(config, history)
     if chosen is None:
         raise runs.RunError(f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
-
-    engine.start()
-    model = runs.load_model(run)
     if data_dir is None and config["data_dir"] and os.path.isdir(os.path.expanduser(config["data_dir"])):
         data_dir = config["data_dir"]
     dataset = data.load(data_dir, config["val_size"], config["limit"], config["seed"])
@@ -68,9 +67,7 @@ def evaluate(run, data_dir=None, output_dir=None):
     parts["train"] = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
     probabilities, scores = {}, {}
     for name in ("train", "validation", "test"):
-        probabilities[name] = model.predict(data.batches(parts[name], BATCH), verbose=0)
-        if not np.allclose(probabilities[name].sum(axis=1), 1, atol=1e-3) or probabilities[name].min() < 0:
-            raise runs.RunError(f"{run / runs.MODEL} is broken: what it returns is no probabilities")
+        probabilities[name] = predict(run, model, parts[name])
         scores[name] = score(parts[name].labels, probabilities[name])
     labels = dataset.test.labels
     results = {
@@ -106,6 +103,21 @@ def check_fit(run, model, config, dataset):
                             f"into {shapes[1]}, not {expected[0]} into {expected[1]}")
 
 
+def predict(run, model, part):
+    """Return the probabilities (N, 10). Raises RunError."""
+    import tensorflow as tf
+
+    try:
+        probabilities = model.predict(data.batches(part, BATCH), verbose=0)
+    except tf.errors.ResourceExhaustedError:
+        raise MemoryError from None
+    except tf.errors.OpError as error:
+        raise runs.RunError(f"{run / runs.MODEL} is broken: it fails at {error.op or type(error).__name__}") from None
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
+        raise runs.RunError(f"{run / runs.MODEL} is broken: what it returns is no probabilities")
+    return probabilities
+
+
 def score(labels, probabilities):
     return {"loss": metrics.cross_entropy(labels, probabilities),
             "accuracy": metrics.accuracy(labels, probabilities),
@@ -133,7 +145,7 @@ def draw(history, results, test, probabilities):
 
 
 def write(folder, results, labels, probabilities, figures, config):
-    """Write predictions, figures, report and, last, the metrics; nothing of it where one of them fails."""
+    """Write predictions, figures, report and metrics, or nothing where one of them fails."""
     with files.whole_files(folder) as unfinished:
         np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities)
         (unfinished / "figures").mkdir()

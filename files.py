@@ -1,9 +1,11 @@
 """Files and folders that appear whole or not at all, whenever a process is killed and wherever a disk is full.
 
-What is not complete has a name that begins with UNFINISHED and the number of the process that writes it.
+What is not complete has a name that begins with UNFINISHED and the number of the process, of this machine, that
+writes it.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -30,16 +32,19 @@ def whole_file(path):
 
 @contextlib.contextmanager
 def whole_files(folder):
-    """Give a temporary folder; its files take their places in `folder` once all of them are complete."""
+    """Give a temporary folder; its files take their places in `folder` once all of them are complete.
+
+    Only a process that is killed in that very moment leaves new ones beside old ones. Raises OSError.
+    """
     with unfinished_folder(folder) as temporary:
         yield temporary
-        files = sorted((path for path in temporary.rglob("*") if path.is_file()),
-                       key=lambda path: path.stat().st_mtime_ns)
-        for path in files:
+        places = {path: folder / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
+        for path, place in places.items():
             _to_disk(path)
-        for path in files:
-            place = folder / path.relative_to(temporary)
             place.parent.mkdir(exist_ok=True)
+            if place.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "A folder is where a file has to be", str(place))
+        for path, place in places.items():
             os.replace(path, place)
 
 
@@ -67,7 +72,8 @@ def sweep(folder):
         try:
             os.kill(int(owner), 0)
         except ProcessLookupError:
-            path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         except (ValueError, OverflowError, PermissionError):
             pass
 

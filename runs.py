@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -31,6 +32,7 @@ CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history
 STATE = "state.npz"  # in checkpoint/
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # in config.json beside the settings
+LARGEST_LOSS = 3.5e38  # of float32, and a little for rounding
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -62,29 +64,37 @@ def create(runs_dir, name, config):
     raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
 
 
+@contextlib.contextmanager
 def lock(run):
-    """Let no other process train this run until the returned file is closed, or this process ends. Raises RunError."""
-    stream = open(run / CHECKPOINT / "lock", "w")
-    with contextlib.suppress(ImportError):  # Windows has no fcntl
+    """Keep other processes from training this run meanwhile. Raises RunError where one is at it."""
+    try:
         import fcntl
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{run} is being trained by another process") from None
-    return stream
+    except ImportError:  # Windows
+        yield
+        return
+    folder = os.open(run / CHECKPOINT, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.sweep(run / CHECKPOINT)
+        yield
+    except BlockingIOError:
+        raise RunError(f"{run} is being trained by another process") from None
+    finally:
+        os.close(folder)
 
 
-def save_model(run, model):
-    with files.whole_file(run / MODEL) as path:
-        model.save(path)
+def save_epoch(run, history, model=None):
+    """Write the history, and the model where there is a new one.
 
-
-def save_history(run, history):
-    """history: a dict an epoch, with the keys HISTORY."""
-    with files.whole_file(run / HISTORY_FILE) as path, open(path, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, HISTORY)
-        writer.writeheader()
-        writer.writerows({key: f"{value:.9g}" for key, value in row.items()} for row in history)
+    history: a dict an epoch, with the keys HISTORY.
+    """
+    with files.whole_files(run) as folder:
+        if model:
+            model.save(folder / MODEL)
+        with open(folder / HISTORY_FILE, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, HISTORY)
+            writer.writeheader()
+            writer.writerows({key: f"{value:.9g}" for key, value in row.items()} for row in history)
 
 
 def save_state(run, variables, history):
@@ -109,13 +119,14 @@ def load_state(run):
         with np.load(path, allow_pickle=False) as state:
             history = _checked(json.loads(str(state["history"])))
             return [state[f"arr_{number}"] for number in range(len(state) - 1)], history
+    except (MemoryError, PermissionError):
+        raise
     except Exception as error:  # whatever a damaged archive makes NumPy raise
         raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
 
 
 def finish(run):
-    """Take away what only an unfinished run needs, by a single rename first, and what a killed training left."""
-    files.sweep(run)
+    """Take away what only an unfinished run needs, by a single rename first."""
     done = run / f"{files.UNFINISHED}{os.getpid()}-{CHECKPOINT}"
     os.replace(run / CHECKPOINT, done)
     shutil.rmtree(done)
@@ -179,6 +190,8 @@ def _checked(rows):
     for number, row in enumerate(history, 1):
         if row["epoch"] != number:
             raise ValueError(f"epoch {number} is not in its place")
+        if any(row[key] < 0 or LARGEST_LOSS < row[key] < math.inf for key in ("loss", "val_loss")):
+            raise ValueError(f"a loss of epoch {number} is impossible")
         if not all(0 <= row[key] <= 1 for key in ("accuracy", "val_accuracy")):
             raise ValueError(f"an accuracy of epoch {number} is not from 0 to 1")
         if not all(0 <= row[key] < math.inf for key in ("learning_rate", "seconds")):
@@ -193,9 +206,15 @@ def load_model(run):
     path = run / MODEL
     _check_file(path)
     try:
-        return keras.models.load_model(path, safe_mode=True)
+        with warnings.catch_warnings(action="ignore"):
+            model = keras.models.load_model(path, safe_mode=True)
+    except (MemoryError, PermissionError):
+        raise
     except Exception as error:  # whatever a damaged archive makes Keras raise
         raise RunError(f"{path} is broken ({_first_line(error)}); train the run again") from None
+    if not isinstance(model, keras.Model):
+        raise RunError(f"{path} is broken: it holds no model")
+    return model
 
 
 def chosen_epoch(config, history):

@@ -25,12 +25,14 @@ import engine  # first: it says if a package is missing
 
 import augment
 import data
+import files
 import runs
 
 MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2")  # importing model.py takes seconds
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python
 VALIDATION_BATCH = 250
+FLOAT32_MAX = 3.4e38
 NEWEST = object()  # stands for the run that --resume without a name goes on with
 
 
@@ -109,9 +111,10 @@ def train(config, run=None):
         except OSError as error:
             raise TrainingError(f"{engine.one_line(error)}. {what_is_kept(run, config, history)}") from None
         if diverged(history):
-            raise TrainingError(f"the loss of epoch {len(history)} is not a number, most likely because "
-                                f"--learning-rate {config['learning_rate']:g} is too high. "
-                                f"{what_is_kept(run, config, history)}")
+            causes = f"--learning-rate {config['learning_rate']:g}"
+            causes += f" or --l2 {config['l2']:g}" if config["l2"] else ""
+            raise TrainingError(f"the loss of epoch {len(history)} is not a number, most likely because {causes} is "
+                                f"too high. {what_is_kept(run, config, history)}")
         runs.finish(run)
 
     chosen = runs.chosen_epoch(config, history)
@@ -143,13 +146,14 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
 
     def end_epoch(epoch, logs):
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate)}
+        grown = [*history, row]
         row["seconds"] = time.perf_counter() - started
-        runs.save_state(run, [variable.numpy() for variable in state], [*history, row])
-        if row is runs.chosen_epoch(config, [*history, row]):
-            runs.save_model(run, model)
+        runs.save_state(run, [variable.numpy() for variable in state], grown)
         row["seconds"] = time.perf_counter() - started
+        runs.save_epoch(run, grown, model if row is runs.chosen_epoch(config, grown) else None)
         history.append(row)
-        runs.save_history(run, history)
+        if diverged(history):
+            twin.stop_training = True
 
     def remember(logs):
         """Tell the callbacks that keep count of epochs what they saw before the run was broken off."""
@@ -201,9 +205,7 @@ def restore(run, config, model, state):
         raise runs.RunError(f"{run / runs.CHECKPOINT / runs.STATE} belongs to another network than {runs.CONFIG} names")
     for variable, array in zip(state, arrays):
         variable.assign(array)
-    if history[-1] is runs.chosen_epoch(config, history):
-        runs.save_model(run, model)
-    runs.save_history(run, history)
+    runs.save_epoch(run, history, model if history[-1] is runs.chosen_epoch(config, history) else None)
     return history
 
 
@@ -255,6 +257,8 @@ def last_words(text):
 def interrupts_noted():
     """Yield a list that grows when Ctrl-C or SIGTERM comes, which then does nothing else; twice, it interrupts.
 
+    One that comes after the last batch is too late: the training ends as it would have.
+
     So files are written to their end, and TensorFlow, which makes an error of its own of an interrupt
     while it traces a function, does not see it.
     """
@@ -285,7 +289,8 @@ def parse_options(argv=None, refuse=None):
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
     add("--epochs", type=number(int, 1, 1e6), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
-    add("--learning-rate", type=number(float, 1e-9), default=3e-3, help="of Adam, at its highest (%(default)s)")
+    add("--learning-rate", type=number(float, 1e-9, FLOAT32_MAX), default=3e-3,
+        help="of Adam, at its highest (%(default)s)")
     add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
              "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
@@ -297,7 +302,7 @@ def parse_options(argv=None, refuse=None):
              "0: the weights as they are (%(default)s)")
     add("--dropout", type=number(float, 0, 1),
         help="rate before the last layer, half as much between convolutions (the network's own)")
-    add("--l2", type=number(float, 0), help="factor of the penalty on squared kernels (the network's own)")
+    add("--l2", type=number(float, 0, FLOAT32_MAX), help="factor of the penalty on squared kernels (the network's own)")
     add("--label-smoothing", type=number(float, 0, 1), default=0.0, help="(%(default)s)")
     add("--val-size", type=number(float, 0), default=5000,
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
@@ -374,6 +379,7 @@ def main(argv=None):
             run = runs.newest(options["runs_dir"], finished=False) if resume is NEWEST else Path(resume)
         if run and runs.is_finished(run):
             print(f"{run} is finished.")
+            files.sweep(run)  # it may have been killed while it finished
         else:
             if run:
                 made_with = options_of(run, options.keys())

@@ -41,9 +41,10 @@ def result(name, seed, runs_dir):
             sys.exit(f"{run} was broken off or trained with other options; remove it to train it again")
     else:
         call("train_cnn.py", *options, "--runs-dir", str(runs_dir), "--name", run.name)
-    if not (run / "metrics.json").exists():
-        call("evaluate_model.py", str(run))
-    return json.loads((run / "metrics.json").read_text())
+    metrics = run / "metrics.json"
+    if not metrics.exists() or json.loads(metrics.read_text())["epochs"] != len(runs.load_history(run)):
+        call("evaluate_model.py", str(run))  # or once more, where it was scored before it was finished
+    return json.loads(metrics.read_text())
 
 
 def call(script, *options):

@@ -99,8 +99,8 @@ def finished_run(tmp_path):
     model.compile("adam", "categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     run = runs.create(tmp_path, "run", {})
-    runs.save_history(run, [{**dict.fromkeys(runs.HISTORY, 1.0), "epoch": 1}])
-    runs.save_model(run, model)
+    runs.save_epoch(run, [{**dict.fromkeys(runs.HISTORY, 1.0), "epoch": 1}])
+    model.save(run / runs.MODEL)
     runs.finish(run)
     return run
 
@@ -114,14 +114,14 @@ def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_ru
     model = runs.load_model(finished_run)
     bias = model.layers[-1].bias
     bias.assign(np.nextafter(bias, 1))
-    runs.save_model(finished_run, model)
+    model.save(finished_run / runs.MODEL)
     assert not torture.same(whole, torture.outcome(finished_run))
 
     (finished_run / runs.MODEL).write_bytes(content[:1000] + b"X" + content[1001:])
     with pytest.raises(torture.Lost):
         torture.check_run(finished_run, whole)
     (finished_run / runs.MODEL).write_bytes(content)
-    runs.save_history(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
+    runs.save_epoch(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
     with pytest.raises(torture.Lost):
         torture.check_run(finished_run, whole)
     (finished_run / f"{files.UNFINISHED}1-model.keras").touch()

@@ -126,7 +126,7 @@ def test_settings_of_the_wrong_type_are_named(run, capfd, change):
 
 
 def test_a_history_without_a_number_is_named(run, capfd):
-    runs.save_history(run, [row | {"val_loss": float("nan")} for row in runs.load_history(run)])
+    runs.save_epoch(run, [row | {"val_loss": float("nan")} for row in runs.load_history(run)])
     assert "no epoch has a validation loss" in failure(capfd, run)
 
 
@@ -143,7 +143,7 @@ def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
 
 def test_a_model_of_something_else_is_refused(run, capfd):
     model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
-    runs.save_model(run, model)
+    model.save(run / runs.MODEL)
     assert "no model of Fashion-MNIST" in failure(capfd, run)
 
 

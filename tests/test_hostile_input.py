@@ -443,6 +443,7 @@ HISTORY_WAYS = {
     "an accuracy above one": cell(1, "val_accuracy", "93.1"),
     "an accuracy that is no number": cell(1, "accuracy", "nan"),
     "endless seconds": cell(1, "seconds", "inf"),
+    "a negative loss": cell(1, "loss", "-1"), "a loss beyond all floats": cell(1, "val_loss", "1e308"),
     "a negative rate": cell(1, "learning_rate", "-0.1"),
     "a NUL": lambda path: path.write_bytes(path.read_bytes().replace(b".", b"\0", 1)),
     "Latin-1": lambda path: path.write_bytes(path.read_bytes().replace(b".", b"\xe4", 1)),
@@ -578,8 +579,21 @@ def harm(_):
 
 def a_lambda():
     folder = os.path.join(os.environ["KERAS_HOME"], "harm")
-    return small(keras.layers.Lambda(lambda images: __import__("os").mkdir(folder) or images),
-                 keras.layers.Flatten(), keras.layers.Dense(10, "softmax"))()
+    model = small(keras.layers.Lambda(lambda images: __import__("os").mkdir(folder) or images),
+                  keras.layers.Flatten(), keras.layers.Dense(10, "softmax"))()
+    os.rmdir(folder)  # the making of the model has called it
+    return model
+
+
+def fails_on_images():
+    """Looks bright pixels up in a table of two rows."""
+    return small(keras.layers.Rescaling(1000), keras.layers.Flatten(), keras.layers.Embedding(2, 10),
+                 keras.layers.GlobalAveragePooling1D(), keras.layers.Softmax())()
+
+
+def object_is(class_name, module):
+    return archive_is(config=lambda config: {
+        "module": module, "class_name": class_name, "config": {}, "registered_name": None})
 
 
 def hdf5_file(path):
@@ -633,6 +647,9 @@ MODEL_WAYS = {
     "no fixed shape": model_is(small(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, "softmax"),
                                      shape=(None, None, 1))),
     "two outputs": model_is(two_outputs),
+    "a loss": object_is("MeanSquaredError", "keras.losses"), "an optimizer": object_is("Adam", "keras.optimizers"),
+    "a layer": object_is("Softmax", "keras.layers"),
+    "one that fails on images": model_is(fails_on_images),
     "no probabilities": model_is(small(keras.layers.Flatten(), keras.layers.Dense(10))),
 }
 
@@ -718,7 +735,21 @@ def a_folder_at(place):
     return spoil
 
 
+def a_file_instead(name):
+    def spoil(world):
+        path = world.finished / name if name == "figures" else world.unfinished / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.write_text("mine")
+    return spoil
+
+
 def folder_cases():
+    for name, command, word in (("figures", evaluate_finished, "figures"),
+                                ("checkpoint", resume_unfinished, "state.npz")):
+        yield Case("folder: a file in its place", name, a_file_instead(name), command, word)
+    for name in ("report.html", "metrics.json", "predictions.npz", "figures/curves.png"):
+        yield Case("folder: in the place of a file", name, lambda world, name=name: (world.finished / name).mkdir(
+            parents=True), evaluate_finished, name)
     long, loop = "x" * 300, a_link_at("x", "x")
     places = {
         "missing": ("x", unspoilt), "a file": ("x", a_file_at("x")), "below a file": ("x/y", a_file_at("x")),

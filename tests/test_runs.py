@@ -60,7 +60,7 @@ def test_the_config_tells_what_the_run_ran_on(tmp_path):
 
 def test_history_comes_back_as_it_was(tmp_path):
     history = epochs(0.5, 0.25)
-    runs.save_history(tmp_path, history)
+    runs.save_epoch(tmp_path, history)
     assert runs.load_history(tmp_path) == history
     assert (tmp_path / runs.HISTORY_FILE).read_text().startswith(
         "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n1,")
@@ -94,7 +94,7 @@ def test_a_broken_config_is_named(tmp_path, text):
 
 @pytest.mark.parametrize("size", [0, 100, 20000])
 def test_a_model_that_is_cut_off_is_named(tmp_path, size):
-    runs.save_model(tmp_path, build_model("dropout_cnn"))
+    build_model("dropout_cnn").save(tmp_path / runs.MODEL)
     path = tmp_path / runs.MODEL
     assert runs.load_model(tmp_path).count_params() == 225_034
     path.write_bytes(path.read_bytes()[:size])

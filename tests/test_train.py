@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("moment, number, code", [
-    ("save_model", signal.SIGINT, 130), ("save_state", signal.SIGTERM, 143), ("save_history", signal.SIGINT, 130)])
+    ("save_state", signal.SIGTERM, 143), ("save_epoch", signal.SIGINT, 130)])
 def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
         made_data, tmp_path, capfd, monkeypatch, moment, number, code):
     """Even while files are being written, weights and history tell the same."""
@@ -193,24 +194,45 @@ def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "save_model", full)
+    monkeypatch.setattr(runs, "save_state", full)
     assert "No space left" in failure(capfd, "--runs-dir", str(tmp_path))
 
 
 def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_path, capfd, monkeypatch):
-    save_model = runs.save_model
+    save_epoch = runs.save_epoch
 
-    def save_and_spoil(run, model):
-        save_model(run, model)
-        model.optimizer.learning_rate = 1e38
+    def save_and_spoil(run, history, model):
+        save_epoch(run, history, model)
+        if model:
+            model.optimizer.learning_rate = 1e38
 
-    monkeypatch.setattr(runs, "save_model", save_and_spoil)
+    monkeypatch.setattr(runs, "save_epoch", save_and_spoil)
     run = tmp_path / "run"
     message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--patience", "0", "--epochs", "3")
     assert "loss of epoch 2 is" in message and "of epoch 1 " in message and str(run / "model.keras") in message
     assert not runs.is_finished(run)
     assert train_cnn.main(["--resume", str(run)]) == 1
     assert "loss of epoch 2 is" in capfd.readouterr().err
+
+
+def test_a_validation_loss_that_is_no_number_ends_training_too(made_data, tmp_path, capfd, monkeypatch):
+    load = data.load
+
+    def load_and_spoil(*arguments):
+        dataset = load(*arguments)
+        dataset.validation.images[:] = 1e37
+        return dataset
+
+    monkeypatch.setattr(data, "load", load_and_spoil)
+    message = failure(capfd, "--runs-dir", str(tmp_path), "--epochs", "5")
+    assert re.search("the loss of epoch [12] is", message)
+
+
+def test_without_an_output_an_error_is_still_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdout", None)
+    assert train_cnn.main(["--resume", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "no config.json" in message
 
 
 def out_of_memory():
@@ -224,15 +246,15 @@ def aborted():
 
 @pytest.mark.parametrize("shortage", [out_of_memory, aborted])
 def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capfd, monkeypatch, shortage):
-    save_history = runs.save_history
+    save_epoch = runs.save_epoch
 
-    def save_and_run_short(run, history):
-        save_history(run, history)
-        if len(history) == 2:
+    def save_and_run_short(run, history, model):
+        if len(history) == 3:
             shortage()
+        save_epoch(run, history, model)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_history", save_and_run_short)
+        patch.setattr(runs, "save_epoch", save_and_run_short)
         message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--epochs", "3")
     assert "out of memory in epoch 3" in message and "--batch-size 50" in message
     assert train_cnn.main(["--resume", str(tmp_path / "run")]) == 0

@@ -133,27 +133,35 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
     """
     import keras
 
-    started = 0.0
+    started = None
 
     def begin_epoch(epoch, logs):
         nonlocal started
+        note_seconds()
         started = time.perf_counter()
         stream.assign([config["seed"], epoch])
+
+    def note_seconds():
+        if started is not None:
+            history[-1]["seconds"] = time.perf_counter() - started
 
     def end_batch(batch, logs):
         if interrupts:
             raise interrupts[0]
 
     def end_epoch(epoch, logs):
-        row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate)}
+        row = {"epoch": epoch + 1, **logs, "learning_rate": float(twin.optimizer.learning_rate),
+               "seconds": time.perf_counter() - started}  # until it is known how long the writing takes
         grown = [*history, row]
-        row["seconds"] = time.perf_counter() - started
         runs.save_state(run, [variable.numpy() for variable in state], grown)
-        row["seconds"] = time.perf_counter() - started
         runs.save_epoch(run, grown, model if row is runs.chosen_epoch(config, grown) else None)
         history.append(row)
         if diverged(history):
             twin.stop_training = True
+
+    def end_training(logs):
+        note_seconds()
+        runs.save_epoch(run, history)
 
     def remember(logs):
         """Tell the callbacks that keep count of epochs what they saw before the run was broken off."""
@@ -170,7 +178,7 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
         # The best weights need no restoring: end_epoch has written them to the run.
         counting.append(keras.callbacks.EarlyStopping(patience=config["patience"]))
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=end_epoch,
-                                                on_train_batch_end=end_batch),
+                                                on_train_batch_end=end_batch, on_train_end=end_training),
                  keras.callbacks.TerminateOnNaN(), *counting, keras.callbacks.LambdaCallback(on_train_begin=remember)]
     if twin.optimizer.use_ema:
         # First, so that the weights that were validated are still there when end_epoch saves them.

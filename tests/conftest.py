@@ -23,6 +23,9 @@ def pytest_addoption(parser):
 
 def pytest_configure():
     engine.start()
+    import tensorflow as tf
+
+    tf.get_logger().disabled = True  # it complains of many trainings in one process, which no script has
 
 
 def made_arrays(seed=0, random_labels=False):

@@ -20,7 +20,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import conftest
 import data
@@ -820,8 +819,6 @@ def world(template, no_data, tmp_path, monkeypatch):
     root = shutil.copytree(folder, tmp_path / "world")
     monkeypatch.setattr(data, "FILES", files)
     monkeypatch.setenv("FASHION_MNIST_DIR", str(root / "data"))
-    # It complains of many models in one process, which no script has.
-    monkeypatch.setattr(tf.get_logger(), "disabled", True)
     (root / "keras").mkdir()
     monkeypatch.setenv("KERAS_HOME", str(root / "keras"))
     monkeypatch.chdir(root)

@@ -51,6 +51,21 @@ def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
     assert str(made_data) in output and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
 
 
+def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(made_data, tmp_path, monkeypatch):
+    now = [0]
+
+    def slow(save):
+        def call(*arguments):
+            now[0] += 10
+            save(*arguments)
+        return call
+
+    for name in ("save_state", "save_epoch"):
+        monkeypatch.setattr(runs, name, slow(getattr(runs, name)))
+    monkeypatch.setattr(train_cnn.time, "perf_counter", lambda: now[0])
+    assert [row["seconds"] for row in runs.load_history(train(tmp_path, "--epochs", "3"))] == [20, 20, 20]
+
+
 def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
     run = train(tmp_path, "--epochs", "30", "--patience", "2", "--dropout", "0", "--learning-rate", "0.003")
     history = losses(run)
@@ -201,7 +216,7 @@ def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
 def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_path, capfd, monkeypatch):
     save_epoch = runs.save_epoch
 
-    def save_and_spoil(run, history, model):
+    def save_and_spoil(run, history, model=None):
         save_epoch(run, history, model)
         if model:
             model.optimizer.learning_rate = 1e38
@@ -248,7 +263,7 @@ def aborted():
 def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capfd, monkeypatch, shortage):
     save_epoch = runs.save_epoch
 
-    def save_and_run_short(run, history, model):
+    def save_and_run_short(run, history, model=None):
         if len(history) == 3:
             shortage()
         save_epoch(run, history, model)

@@ -120,7 +120,10 @@ def kill_one(run, arguments, generator):
 
 def unfinished(run, child):
     """Return the files that the process has begun to write and not put in their places."""
-    return [*run.glob(f"**/{files.UNFINISHED}{child.pid}*")]
+    with contextlib.suppress(FileNotFoundError):  # a folder may vanish meanwhile
+        return [path for folder in (run, run / runs.CHECKPOINT)
+                for path in folder.glob(f"{files.UNFINISHED}{child.pid}-*")]
+    return []
 
 
 def epochs_done(run):

@@ -82,12 +82,19 @@ def start(seed=None):
     # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _quiet_start_up():
-        import tensorflow as tf
-        tf.config.list_physical_devices()
-    import keras
+    try:
+        with _quiet_start_up():
+            import tensorflow as tf
+            tf.config.list_physical_devices()
+        import keras
+    except (AssertionError, AttributeError, TypeError, ValueError):  # on what stands in that file
+        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+        path = os.path.join(home, "keras.json")
+        if not os.path.exists(path):
+            raise
+        raise OSError(f"Keras does not start with the settings in {path}; mend or remove it") from None
 
-    # A keras.json in the user's home may say otherwise.
+    # A keras.json may also say otherwise.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     if seed is not None:

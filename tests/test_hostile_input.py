@@ -4,6 +4,7 @@ One input of every cause is tried here; `python -m pytest --torture tests/test_h
 """
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -786,8 +787,37 @@ def folder_cases():
             "is there already")
 
 
+def permission_cases():
+    """As a user who may read and write nothing that the mode does not allow everyone."""
+    def mode(name, bits):
+        return lambda world: os.chmod(world.root / name, bits)
+
+    # From the world's own folder, as those above it may be closed to that user.
+    def evaluate(world):
+        return evaluate_model, "runs/finished"
+
+    def resume(world):
+        return train_cnn, "--resume", "runs/unfinished"
+
+    def train(world):
+        return (*TRAIN, "--runs-dir", "runs")
+
+    for cause, bits in (("unreadable file", 0o000), ("write-only file", 0o222)):
+        for name, command in (("runs/finished/config.json", evaluate), ("runs/finished/history.csv", evaluate),
+                              ("runs/finished/model.keras", evaluate), ("runs/unfinished/config.json", resume),
+                              ("runs/unfinished/checkpoint/state.npz", resume),
+                              *((f"data/{name}.gz", train) for name in data.FILES)):
+            yield Case(f"permission: {cause}", name, mode(name, bits), command, name.split("/")[-1])
+    for cause, bits in (("closed folder", 0o000), ("folder to list only", 0o444)):
+        for name, command in (("runs/finished", evaluate), ("runs/unfinished", resume), ("data", train),
+                              ("runs/unfinished/checkpoint", resume)):
+            yield Case(f"permission: {cause}", name, mode(name, bits), command, name.split("/")[-1])
+    for name, command in (("runs", train), ("runs/finished", evaluate), ("runs/unfinished", resume)):
+        yield Case("permission: read-only folder", name, mode(name, 0o555), command, name)
+
+
 CASES = [*data_cases(), *config_file_cases(), *setting_cases(), *history_cases(), *state_cases(), *model_cases(),
-         *option_cases(), *folder_cases()]
+         *option_cases(), *folder_cases(), *permission_cases()]
 
 
 def pytest_generate_tests(metafunc):
@@ -817,12 +847,26 @@ def template(tmp_path_factory):
 def world(template, no_data, tmp_path, monkeypatch):
     folder, files = template
     root = shutil.copytree(folder, tmp_path / "world")
+    root.chmod(0o755)
     monkeypatch.setattr(data, "FILES", files)
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(root / "data"))
+    monkeypatch.setenv("FASHION_MNIST_DIR", "data")
     (root / "keras").mkdir()
     monkeypatch.setenv("KERAS_HOME", str(root / "keras"))
     monkeypatch.chdir(root)
     return World(root, root / "data", root / "runs/finished", root / "runs/unfinished")
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """Let root be nobody meanwhile: for root no mode counts."""
+    "".encode("cp437")  # zipfile's, which Python would import when it may be closed to that user
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def everything(root):
@@ -832,7 +876,7 @@ def everything(root):
         for path in (os.path.join(folder, name) for name in [*folders, *files]):
             if os.path.islink(path):
                 found[path] = os.readlink(path)
-            elif os.path.isfile(path):
+            elif os.path.isfile(path) and os.access(path, os.R_OK):
                 with open(path, "rb") as stream:
                     found[path] = stream.read()
             else:
@@ -846,10 +890,11 @@ def test_it_is_refused(case, world, capfd, monkeypatch):
     script, *arguments = case.command(world)
     monkeypatch.setattr("sys.argv", [f"{script.__name__}.py"])
     capfd.readouterr()
-    try:
-        code = script.main([*map(str, arguments)])
-    except SystemExit as stop:
-        code = stop.code
+    with unprivileged() if case.cause.startswith("permission") else contextlib.nullcontext():
+        try:
+            code = script.main([*map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code
     message = capfd.readouterr().err
     assert code == case.code
     assert message.count("\n") == 1 and message.startswith(f"{script.__name__}.py: ") and case.word in message

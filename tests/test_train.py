@@ -1,3 +1,4 @@
+import os
 import re
 import signal
 import subprocess
@@ -290,6 +291,13 @@ def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
     done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
                           cwd=Path(__file__).parent.parent, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+
+
+def test_a_broken_keras_json_is_named(tmp_path):
+    (tmp_path / "keras.json").write_text('{"floatx": "float31"}')
+    done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", "nowhere"], capture_output=True, text=True,
+                          cwd=Path(__file__).parent.parent, env={**os.environ, "KERAS_HOME": str(tmp_path)})
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path / "keras.json") in done.stderr
 
 
 def test_help_imports_nothing_slow():

@@ -127,3 +127,16 @@ def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_ru
     (finished_run / f"{files.UNFINISHED}1-model.keras").touch()
     with pytest.raises(torture.Lost):
         torture.outcome(finished_run)
+
+
+def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
+    report = {"disks": {"full disks": 9, "survived": 9}, "inputs": {"lost": "this"},
+              "evaluations": {"not tried": "yet"},
+              "kills": dict.fromkeys(("tried", "survived", "after the second epoch", "in a write", "in training",
+                                      "in start-up", "runs compared"), 3)}
+    table = torture.table(report)
+    assert "| 9 | 9 |" in table and "lost: this" in table and "not tried: yet" in table
+    assert "3 after the second epoch" in table and "%" not in table
+    report["costs"] = {"epoch, s": 10.0, "written after it, s": 0.15, "share": 0.015,
+                       "µs an image": {"median": 101.0}, "µs an image without determinism": {"median": 100.0}}
+    assert "1.5%" in torture.table(report) and "+1.0%" in torture.table(report)

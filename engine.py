@@ -11,6 +11,7 @@ import importlib.util
 import os
 import signal
 import sys
+import traceback
 
 NEEDED = ("tensorflow", "keras", "numpy", "sklearn", "matplotlib")
 missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
@@ -87,11 +88,11 @@ def start(seed=None):
             import tensorflow as tf
             tf.config.list_physical_devices()
         import keras
-    except (AssertionError, AttributeError, TypeError, ValueError):  # on what stands in that file
-        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-        path = os.path.join(home, "keras.json")
-        if not os.path.exists(path):
+    except Exception as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.endswith(os.path.join("backend", "config.py")):
             raise
+        path = os.path.join(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
         raise OSError(f"Keras does not start with the settings in {path}; mend or remove it") from None
 
     # A keras.json may also say otherwise.

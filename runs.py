@@ -74,11 +74,12 @@ def lock(run):
         return
     folder = os.open(run / CHECKPOINT, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{run} is being trained by another process") from None
         files.sweep(run / CHECKPOINT)
         yield
-    except BlockingIOError:
-        raise RunError(f"{run} is being trained by another process") from None
     finally:
         os.close(folder)
 

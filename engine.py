@@ -90,7 +90,8 @@ def start(seed=None):
         import keras
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.endswith(os.path.join("backend", "config.py")):
+        readers = os.path.join("backend", "config.py"), os.path.join("keras", "backend.py")  # Keras' and TensorFlow's
+        if not frame.f_code.co_filename.endswith(readers):
             raise
         path = os.path.join(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
         raise OSError(f"Keras does not start with the settings in {path}; mend or remove it") from None

@@ -377,8 +377,9 @@ def table(report):
     if "lost" not in cost:
         same_bits, any_bits = (cost[side]["median"] for side in ("µs an image", "µs an image without determinism"))
         lines.append(f"\nWhat is written after an epoch of the default training takes "
-                     f"{cost['written after it, s']:.2f} of {cost['epoch, s']:.1f} s: {cost['share']:.1%}. The same bits for the same seed cost "
-                     f"{same_bits / any_bits - 1:+.1%} of an epoch ({same_bits:.0f} and {any_bits:.0f} µs an image).")
+                     f"{cost['written after it, s']:.2f} of {cost['epoch, s']:.1f} s: {cost['share']:.1%}. The same "
+                     f"bits for the same seed cost {same_bits / any_bits - 1:+.1%} of an epoch ({same_bits:.0f} and "
+                     f"{any_bits:.0f} µs an image).")
     return "\n".join(lines)
 
 

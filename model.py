@@ -17,6 +17,7 @@ from keras import Input, Sequential, layers, regularizers
 
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
+ZERO = np.float32(0)
 
 
 def build_model(name, dropout=None, l2=None):
@@ -243,6 +244,7 @@ def numpy_layer(layer):
     weights = [np.asarray(weight) for weight in layer.weights]
     if isinstance(layer, layers.Dense):
         kernel, bias = weights if layer.use_bias else (*weights, np.float32(0))
+        kernel = np.asfortranarray(kernel)  # one output's weights after the other are read faster
         softmax = layer.activation is keras.activations.softmax
         return lambda values: numpy_softmax(values @ kernel + bias) if softmax else values @ kernel + bias
     if isinstance(layer, layers.BatchNormalization):
@@ -250,7 +252,8 @@ def numpy_layer(layer):
         scale = gamma / np.sqrt(variance + layer.epsilon)
         shift = beta - mean * scale
         return lambda values: values * scale + shift
-    simple = {layers.ReLU: functools.partial(np.maximum, 0), layers.Flatten: np.ravel,
+    # In place, as what comes before is a new array in every network here.
+    simple = {layers.ReLU: lambda values: np.maximum(values, ZERO, out=values), layers.Flatten: np.ravel,
               layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1))}
     if type(layer) not in simple:
         raise TypeError(f"no NumPy for {type(layer).__name__}")
@@ -283,7 +286,9 @@ def numpy_convolution(layer, pool):
             pixels = np.concatenate([pixels, zero])
         # mode="clip" spares a check that takes as long as the gathering.
         pixels = pixels.take(windows, axis=0, mode="clip").reshape(-1, len(matrix)) @ matrix
-        return pixels.reshape(pool * pool, height, width, filters).max(axis=0) + bias
+        maps = np.maximum.reduce(pixels.reshape(pool * pool, height, width, filters))
+        maps += bias
+        return maps
 
     return convolve
 

@@ -45,7 +45,7 @@ TRAININGS = {
     "lenet_l2": "--schedule constant --label-smoothing 0.1 --batch-size 32 --patience 0",
 }
 START_UP = 8  # seconds before the first batch, about
-ROOMS = (100, 1000, 3000, 5000, 7000, 9000)  # kB of a disk that is too small
+ROOMS = (100, 1000, 4000, 8000, 9000, 10_000)  # kB of a disk that is too small; from 8000 on, for the second epoch
 
 
 class Lost(Exception):

@@ -8,8 +8,6 @@ Each takes images (N, 28, 28, 1) with values in [0, 1] and returns probabilities
 All are stock Keras layers, so a saved model opens with keras.models.load_model anywhere.
 """
 
-import functools
-
 import keras
 import numpy as np
 import tensorflow as tf

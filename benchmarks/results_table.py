@@ -2,7 +2,7 @@
 
     python benchmarks/results_table.py
 
-Runs that are finished are not trained again, so a comparison that was broken off goes on.
+Runs that are finished are not trained again and others go on, so a comparison that was broken off loses nothing.
 """
 
 import argparse
@@ -37,8 +37,10 @@ def result(name, seed, runs_dir):
         config = runs.load_config(run)
         same = all(config.get(key) == value for key, value in train_cnn.parse_options(options).items()
                    if key not in ("runs_dir", "name", "data_dir"))
-        if not (same and runs.is_finished(run)):
-            sys.exit(f"{run} was broken off or trained with other options; remove it to train it again")
+        if not same:
+            sys.exit(f"{run} was trained with other options; remove it to train it again")
+        if not runs.is_finished(run):
+            call("train_cnn.py", "--resume", str(run))
     else:
         call("train_cnn.py", *options, "--runs-dir", str(runs_dir), "--name", run.name)
     metrics = run / "metrics.json"

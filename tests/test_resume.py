@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -113,6 +115,15 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1
     assert "no unfinished run" in capsys.readouterr().err
+
+
+def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_look_at_it(made_data, tmp_path):
+    run = train(tmp_path, "run", "--epochs", "1")
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        dead.wait()
+    (run / f"{files.UNFINISHED}{dead.pid}-checkpoint").mkdir()
+    assert train_cnn.main(["--resume", str(run)]) == 0
+    outcome(run)
 
 
 def test_resume_takes_no_other_settings(capsys):

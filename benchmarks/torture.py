@@ -66,10 +66,13 @@ def kill_trainings(kills, generator, folder):
         reference, left = outcome(whole), share
         for number in itertools.count(1):
             run = folder / f"{model}-{number}"
-            arguments = [*command, "--name", run.name]
+
+            def arguments():
+                return ["--resume", run] if run.exists() else [*command, "--name", run.name]
+
             while left and not runs.is_finished(run):
                 before = epochs_saved(run)
-                moment = kill_one(run, arguments, generator)
+                moment = kill_one(run, arguments(), generator)
                 if moment is None:
                     break  # it was faster
                 left -= 1
@@ -81,10 +84,8 @@ def kill_trainings(kills, generator, folder):
                 if saved < before:
                     raise Lost(f"{run} had {before} epochs and has {saved}")
                 tally["survived"] += 1
-                if (run / runs.CONFIG).exists():
-                    arguments = ["--resume", run]
                 print(f"{model}: killed {moment}, {saved} epochs are there", flush=True)
-            finish("train_cnn.py", *arguments)
+            finish("train_cnn.py", *arguments())
             if not same(outcome(run), reference):
                 raise Lost(f"{run} is not what {whole} is")
             tally["runs compared"] += 1
@@ -109,6 +110,8 @@ def kill_one(run, arguments, generator):
             else:
                 wait(child, lambda: False, generator.uniform(0, 1))
         if child.poll() is not None:
+            if child.returncode:
+                raise Lost(f"the training of {run} ended with {child.returncode} by itself")
             return None
         was_training = child.training()
         child.kill()

@@ -138,5 +138,6 @@ def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
     assert "| 9 | 9 |" in table and "lost: this" in table and "not tried: yet" in table
     assert "3 after the second epoch" in table and "%" not in table
     report["costs"] = {"epoch, s": 10.0, "written after it, s": 0.15, "share": 0.015,
-                       "µs an image": {"median": 101.0}, "µs an image without determinism": {"median": 100.0}}
-    assert "1.5%" in torture.table(report) and "+1.0%" in torture.table(report)
+                       "µs an image": {"median": 101.0, "spread": 0.02},
+                       "µs an image without determinism": {"median": 100.0, "spread": 0.01}}
+    assert "1.5%" in torture.table(report) and "+1.0% (101 and 100 µs" in torture.table(report)

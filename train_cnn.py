@@ -77,7 +77,7 @@ def train(config, run=None):
     run: an unfinished run directory of that very config, to go on as if it had never been broken off.
     Raises data.DataError, runs.RunError, TrainingError; a KeyboardInterrupt says what was saved.
     """
-    engine.start(config["seed"])
+    engine.start(config["seed"], at_once=2)  # the halves of training_twin
     import tensorflow as tf
 
     dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])

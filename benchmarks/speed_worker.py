@@ -48,7 +48,7 @@ def our_training(name):
     import train_cnn
 
     config = train_cnn.parse_options(["--model", name, "--limit", str(LIMIT), "--augment", "none"])
-    engine_start()
+    engine_start(at_once=2)
     dataset = data.load(limit=LIMIT)
     model, twin, training, validation, stream = train_cnn.set_up(config, dataset)
 
@@ -75,7 +75,7 @@ def our_cost():
     """Training alone, of any number of images in batches of any size."""
     import train_cnn
 
-    engine_start()
+    engine_start(at_once=2)
     (images, labels, *_), _ = data.find()
     everything = data.Part(np.divide(images, 255, dtype=np.float32)[..., np.newaxis], labels)
     set_ups = {}
@@ -254,10 +254,10 @@ def matrix_multiply():
     return turn, {}
 
 
-def engine_start():
+def engine_start(**options):
     import engine
 
-    engine.start(0)
+    engine.start(0, **options)
 
 
 def main():

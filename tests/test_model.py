@@ -112,11 +112,12 @@ def test_the_training_twin_normalises_batches_and_keeps_averages_as_the_network_
     keras.utils.set_random_seed(0)
     model = build_model(name, dropout=0.0)
     twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
+    images = np.concatenate([IMAGES[:2], IMAGES[:2]])  # each half of a batch is normalised by itself
     before, gradients, averages = model.get_weights(), [], []
     for network in (model, twin):
         model.set_weights(before)
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(network(IMAGES[:2], training=True)[:, 0])
+            loss = tf.reduce_mean(network(images, training=True)[:, 0])
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
         averages.append([weight.numpy() for weight in model.non_trainable_weights])
     for expected, gradient in zip(*gradients):
@@ -124,6 +125,22 @@ def test_the_training_twin_normalises_batches_and_keeps_averages_as_the_network_
     for expected, average in zip(*averages):
         assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))  # neither 0s nor 1s
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_training_twin_takes_few_images(count):
+    model = build_model("batchnorm_cnn", dropout=0.0)
+    twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
+    np.testing.assert_allclose(twin(IMAGES[:count]), model(IMAGES[:count]), atol=1e-6)
+    assert twin(IMAGES[:count], training=True).shape == (count, 10)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_the_halves_of_a_batch_drop_different_values():
+    model = build_model("dropout_cnn")
+    twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
+    first, second = twin(np.repeat(IMAGES[:1], 2, axis=0), training=True)
+    assert not np.array_equal(first, second)
 
 
 def test_rows_that_pooling_leaves_out_are_not_computed():

@@ -8,15 +8,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate test bench torture data clean
+.PHONY: help train evaluate test bench leaderboard torture data clean
 
 help:
-	@echo "make train      train the default network"
-	@echo "make evaluate   score and draw the newest run"
-	@echo "make test       run the tests"
-	@echo "make bench      measure the speed, beside plain Keras; under ten minutes"
-	@echo "make torture    kill trainings, fill disks, break inputs; half an hour"
-	@echo "make clean      remove .venv; runs and data stay"
+	@echo "make train       train the default network"
+	@echo "make evaluate    score and draw the newest run"
+	@echo "make test        run the tests"
+	@echo "make bench       measure the speed, beside plain Keras; under ten minutes"
+	@echo "make leaderboard train the recipes and tell what their accuracy costs; long"
+	@echo "make torture     kill trainings, fill disks, break inputs; half an hour"
+	@echo "make clean       remove .venv; runs and data stay"
 
 train: $(VENV)/core
 	$(RUN) train_cnn.py $(ARGS)
@@ -29,6 +30,9 @@ test: $(VENV)/test data
 
 bench: $(VENV)/core
 	$(RUN) benchmarks/measure_speed.py $(ARGS)
+
+leaderboard: $(VENV)/core
+	$(RUN) benchmarks/leaderboard.py $(ARGS)
 
 torture: $(VENV)/test data
 	$(RUN) benchmarks/torture.py $(ARGS)

@@ -1,34 +1,68 @@
-"""Random changes to batches of images that leave their class as it is.
+"""Changes to batches of images that leave their class as it is.
 
-    images = augment(images, seed, kind="flip")
+    images = augment(images, seed, turns, kind="flip")
 
-The same seed gives the same images.
+The same seed and turns give the same images.
 """
 
-KINDS = ("none", "flip", "flip+shift")
-SHIFT = 2  # pixels at most, each way
+KINDS = ("none", "flip", "flip+shift", "flip+shift+erase")
+SHIFT = 2       # pixels at most, each way
+ERASED = 4, 14  # pixels, the sides of what is erased
 
 
-def augment(images, seed, kind):
-    """Return images (N, 28, 28, 1), each mirrored with probability 1/2 and, with kind
-    "flip+shift", moved by up to SHIFT pixels each way over a black ground.
+def augment(images, seed, turns, kind):
+    """Return images (N, 28, 28, 1), changed as the words of `kind` say.
 
+    flip: each is mirrored at every other of its turns, which teaches more than chance does.
+        Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
+    shift: each is moved by up to SHIFT pixels each way over a black ground.
+    erase: with probability 1/2 a rectangle of it is filled with noise.
+        Zhong and others, "Random Erasing Data Augmentation", https://arxiv.org/abs/1708.04896
     seed: tensor of two integers.
+    turns: tensor of integers (N,), which go up by one from epoch to epoch.
     """
     if kind == "none":
         return images
     import tensorflow as tf
 
-    flip_seed, shift_seed = tf.unstack(tf.random.split(seed, 2))
-    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    mirror = tf.random.stateless_uniform([count, 1, 1, 1], flip_seed) < 0.5
-    images = tf.where(mirror, images[:, :, ::-1], images)
-    if kind == "flip":
-        return images
+    shift_seed, erase_seed = tf.unstack(tf.random.split(seed))
+    images = tf.where((turns % 2 == 0)[:, None, None, None], images[:, :, ::-1], images)
+    if "shift" in kind:
+        images = shift(images, shift_seed)
+    if "erase" in kind:
+        images = erase(images, erase_seed)
+    return images
 
+
+def shift(images, seed):
+    import tensorflow as tf
+
+    count, height, width, _ = tf.unstack(tf.shape(images))
     # Pad all around, then cut every image out at its own place.
     padded = tf.pad(images, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
-    corner = tf.random.stateless_uniform([count, 2], shift_seed, 0, 2 * SHIFT + 1, tf.int32)
+    corner = tf.random.stateless_uniform([count, 2], seed, 0, 2 * SHIFT + 1, tf.int32)
     rows = corner[:, :1] + tf.range(height)
     columns = corner[:, 1:] + tf.range(width)
-    return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    moved = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    return tf.ensure_shape(moved, images.shape)
+
+
+def erase(images, seed):
+    import tensorflow as tf
+
+    count, height, width, _ = tf.unstack(tf.shape(images))
+    place_seed, noise_seed = tf.unstack(tf.random.split(seed))
+    place = tf.random.stateless_uniform([count, 5], place_seed)
+
+    def strip(length, size, corner):
+        """Return for every image which of the pixels along one axis lie in its rectangle, (N, length)."""
+        smallest, largest = ERASED
+        size = smallest + tf.cast(size * (largest - smallest + 1), tf.int32)
+        start = tf.cast(corner * tf.cast(length - size + 1, corner.dtype), tf.int32)
+        pixel = tf.range(length)
+        return (pixel >= start[:, None]) & (pixel < (start + size)[:, None])
+
+    rows = strip(height, place[:, 0], place[:, 1]) & (place[:, 4:] < 0.5)
+    columns = strip(width, place[:, 2], place[:, 3])
+    noise = tf.random.stateless_uniform(tf.shape(images), noise_seed)
+    return tf.where((rows[:, :, None] & columns[:, None])[..., None], noise, images)

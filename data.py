@@ -129,8 +129,8 @@ def batches(part, batch_size, shuffle=None, augment=None):
 
     shuffle: None for the given order, or a tensor of two integers (say, seed and epoch) that
         decides the order; where it is a tf.Variable, it is read anew whenever iteration starts.
-    augment: function of (images, seed) that returns images, called for every batch with a
-        seed made of `shuffle` and the batch's number.
+    augment: function of (images, seed, turns) that returns images, called for every batch with a
+        seed made of `shuffle` and the batch's number, and for every image its number plus the epoch.
     """
     import tensorflow as tf
 
@@ -148,7 +148,7 @@ def batches(part, batch_size, shuffle=None, augment=None):
     def gather(batch, numbers):
         chosen = tf.gather(images, numbers)
         if augment is not None:
-            chosen = augment(chosen, tf.random.fold_in(shuffle, batch))
+            chosen = augment(chosen, tf.random.fold_in(shuffle, batch), numbers + shuffle[1])
         return chosen, tf.gather(labels, numbers)
 
     options = tf.data.Options()

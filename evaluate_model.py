@@ -2,6 +2,7 @@
 
     python evaluate_model.py                     the newest finished run
     python evaluate_model.py runs/my_run
+    python evaluate_model.py --test-time-flips   every image also mirrored, the mean of both answers
 
 Leaves metrics.json, predictions.npz, figures/ and report.html in the run's own directory.
 """
@@ -40,10 +41,12 @@ CAPTIONS = {
 }
 
 
-def evaluate(run, data_dir=None, output_dir=None):
+def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
     """Score a run, write all results to output_dir (the run itself) and return the metrics.
 
-    run: path of a run directory. Raises data.DataError and runs.RunError.
+    run: path of a run directory.
+    test_time_flips: take the mean of the probabilities of an image and its mirror image.
+    Raises data.DataError and runs.RunError.
     """
     config = runs.load_config(run)
     wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
@@ -67,8 +70,13 @@ def evaluate(run, data_dir=None, output_dir=None):
     parts["train"] = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
     probabilities, scores = {}, {}
     for name in ("train", "validation", "test"):
-        probabilities[name] = predict(run, model, parts[name])
-        scores[name] = score(parts[name].labels, probabilities[name])
+        part = parts[name]
+        probabilities[name] = predict(run, model, part)
+        scores[name] = score(part.labels, probabilities[name])
+        if test_time_flips:
+            mirrored = predict(run, model, part._replace(images=part.images[:, :, ::-1]))
+            probabilities[name] = (probabilities[name] + mirrored) / 2
+            scores[name] = {**score(part.labels, probabilities[name]), "without_flips": scores[name]}
     labels = dataset.test.labels
     results = {
         **scores["test"],
@@ -79,6 +87,7 @@ def evaluate(run, data_dir=None, output_dir=None):
                 "loss": scores["validation"]["loss"] - scores["train"]["loss"]},
         "per_class": metrics.per_class(labels, probabilities["test"], data.CLASS_NAMES),
         "confusion_matrix": metrics.confusion(labels, probabilities["test"]).tolist(),
+        "test_time_flips": test_time_flips,
         "model": config["model"],
         "parameters": model.count_params(),
         "epochs": len(history),
@@ -193,8 +202,11 @@ figure {{ margin: 2rem 0; }} img {{ max-width: 100%; }} figcaption {{ color: #55
 
 def headline(results):
     low, high = results["accuracy_interval"]
-    return (f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+    line = (f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{results['images']:,} images), loss {results['loss']:.4f}")
+    if results["test_time_flips"]:
+        line += f"; without test-time flips {results['without_flips']['accuracy']:.2%}"
+    return line
 
 
 def score_rows(results):
@@ -227,6 +239,7 @@ def parse_options(argv=None):
     add("--runs-dir", type=folder, default="runs", help="where to look for the newest run (%(default)s)")
     add("--data-dir", type=folder, help="folder with the four files (the one the run was trained on)")
     add("--output-dir", type=folder, help="where the results are written (the run itself)")
+    add("--test-time-flips", action="store_true", help="take the mean of every image's answer and its mirror image's")
     return parser.parse_args(argv)
 
 
@@ -236,7 +249,7 @@ def main(argv=None):
     def work():
         run = Path(options.run or runs.newest(options.runs_dir))
         print(f"Run: {run}")
-        results = evaluate(run, options.data_dir, options.output_dir)
+        results = evaluate(run, options.data_dir, options.output_dir, options.test_time_flips)
         print()
         print_table(CLASS_SCORES, class_rows(results))
         print_table(SCORES, score_rows(results))

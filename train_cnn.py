@@ -27,8 +27,10 @@ import augment
 import data
 import files
 import runs
+from recipes import RECIPES
 
-MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2")  # importing model.py takes seconds
+MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn")  # importing model.py takes seconds
+OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python
 VALIDATION_BATCH = 250
@@ -59,14 +61,12 @@ def set_up(config, dataset):
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
     model = build_model(config["model"], config["dropout"], config["l2"])
-    ema_steps = config["ema_epochs"] * len(training)
-    optimizer = keras.optimizers.Adam(learning_rate(config, steps_per_epoch=len(training)),
-                                      use_ema=ema_steps > 1, ema_momentum=1 - 1 / max(ema_steps, 1))
-    how = dict(optimizer=optimizer, metrics=["accuracy"],
-               loss=keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"]))
-    model.compile(**how)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
+    optimizer = build_optimizer(config, len(training))
+    # What is saved opens without this project, whose optimizer and schedule it would not know.
+    model.compile("adam", loss, metrics=["accuracy"])
     twin = training_twin(model, config["seed"], optimizer.iterations)
-    twin.compile(**how, steps_per_execution=STEPS_PER_EXECUTION)
+    twin.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION)
     return model, twin, training, validation, stream
 
 
@@ -187,17 +187,34 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
     return callbacks
 
 
+def build_optimizer(config, steps_per_epoch):
+    import keras
+
+    from optimizers import ConvolutionMuon
+
+    rate, decay = learning_rate(config, steps_per_epoch), config["weight_decay"]
+    ema_steps = config["ema_epochs"] * steps_per_epoch
+    averaging = dict(use_ema=ema_steps > 1, ema_momentum=1 - 1 / max(ema_steps, 1))
+    if config["optimizer"] == "adam":
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay or None, **averaging)
+    else:
+        optimizer = ConvolutionMuon(rate, weight_decay=decay, adam_weight_decay=decay, momentum=0.9,
+                                    exclude_layers=["classifier"], **averaging)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
 def learning_rate(config, steps_per_epoch):
     """Return a number, or a Keras schedule that spans all epochs and ends at zero."""
     import keras
 
+    from optimizers import OneCycle
+
     peak, steps = config["learning_rate"], config["epochs"] * steps_per_epoch
     if config["schedule"] == "cosine":
         return keras.optimizers.schedules.CosineDecay(peak, steps)
-    if config["schedule"] == "one-cycle":  # Smith, Topin, https://arxiv.org/abs/1708.07120
-        warm_up = max(steps // 4, 1)
-        return keras.optimizers.schedules.CosineDecay(
-            peak / 25, max(steps - warm_up, 1), warmup_target=peak, warmup_steps=warm_up)
+    if config["schedule"] == "one-cycle":
+        return OneCycle(peak, steps)
     return peak
 
 
@@ -294,14 +311,19 @@ def parse_options(argv=None, refuse=None):
     if refuse:
         parser.error = refuse
     add = parser.add_argument
+    add("--recipe", default="classic", choices=RECIPES,
+        help="what the other options are where they are not given; the values below are those of %(default)s")
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
     add("--epochs", type=number(int, 1, 1e6), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
     add("--learning-rate", type=number(float, 1e-9, FLOAT32_MAX), default=3e-3,
-        help="of Adam, at its highest (%(default)s)")
+        help="of the optimizer, at its highest (%(default)s)")
+    add("--optimizer", default="adam", choices=OPTIMIZERS, help="(%(default)s)")
+    add("--weight-decay", type=number(float, 0, FLOAT32_MAX), default=0.0,
+        help="share of every kernel that a step takes off, times the learning rate (%(default)s)")
     add("--schedule", default="plateau", choices=SCHEDULES,
         help="of the learning rate: constant, halved on a plateau of the validation loss, or falling to "
-             "zero over --epochs, straight (cosine) or after a warm-up (one-cycle) (%(default)s)")
+             "zero over --epochs, from the start (cosine) or after a warm-up (one-cycle) (%(default)s)")
     add("--patience", type=number(int, 0, 1e6), default=5,
         help="stop after so many epochs without a lower validation loss and keep the best weights; "
              "0: run all epochs and keep the last (%(default)s)")
@@ -323,6 +345,7 @@ def parse_options(argv=None, refuse=None):
     add("--name", type=run_name, help="of the run directory (time and network)")
     add("--resume", type=engine.path_option, nargs="?", const=NEWEST, metavar="RUN",
         help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
+    parser.set_defaults(**RECIPES[parser.parse_args(argv).recipe])
     options = vars(parser.parse_args(argv))
     if options["resume"] is None:
         del options["resume"]

@@ -43,6 +43,21 @@ def plain_training(name):
     return turn, facts(model)
 
 
+def plain_epoch():
+    """The leaderboard's unit of cost: the same on 55,000 images, without validation."""
+    import keras
+
+    model = textbook_dropout_cnn()
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    train = data.load().train
+    labels = keras.utils.to_categorical(train.labels)
+
+    def turn():
+        epoch = timed_fit(model, len(labels), x=train.images, y=labels, batch_size=64)
+        return {**epoch, "calm_seconds": epoch["seconds"] - epoch["stall"]}
+    return turn, facts(model)
+
+
 def our_training(name):
     """The set-up of train_cnn.py with its default options, but for the flips, which plain Keras has not."""
     import train_cnn

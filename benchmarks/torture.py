@@ -173,13 +173,11 @@ def as_written(history):
 
 
 def outcome(run):
-    """Return what a finished run leaves: history and every variable, the optimizer's too."""
+    """Return what a finished run leaves: history and weights."""
     left = {path.name for path in run.iterdir()} - {"metrics.json", "predictions.npz", "report.html", "figures"}
     if left != {runs.CONFIG, runs.MODEL, runs.HISTORY_FILE}:
         raise Lost(f"{run} holds {sorted(left)}")
-    model = runs.load_model(run)
-    return without_seconds(runs.load_history(run)), [
-        np.asarray(variable) for variable in (*model.weights, *model.optimizer.variables)]
+    return without_seconds(runs.load_history(run)), runs.load_model(run).get_weights()
 
 
 def same(outcome, other):

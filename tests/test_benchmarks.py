@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import files  # noqa: E402
+import leaderboard  # noqa: E402
 import measure_speed  # noqa: E402
 import runs  # noqa: E402
 import speed_worker  # noqa: E402
@@ -141,3 +142,26 @@ def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
                        "µs an image": {"median": 101.0, "spread": 0.02},
                        "µs an image without determinism": {"median": 100.0, "spread": 0.01}}
     assert "1.5%" in torture.table(report) and "+1.0% (101 and 100 µs" in torture.table(report)
+
+
+def entry(**changes):
+    return {"settings": {}, "accuracy": 0.93, "accuracy_without_flips": 0.92, "cost": 5.0, "seconds": 80.0,
+            "parameters": 1000, "epochs": 5, **changes}
+
+
+def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
+    rows = leaderboard.summaries({"quick": {"0": entry(), "1": entry(accuracy=0.94, cost=5.4)},
+                                  "shortest": {"0": entry(cost=2.1, epochs=1)}})
+    assert list(rows) == ["shortest", "quick"]
+    lines = leaderboard.table(rows).splitlines()
+    assert "| 5.2 | 6 | 80 | 5 | 1,000 | 93.50 ± 0.71 | 92.00 ± 0.00 | 2 |" in lines[3]
+    assert "| 2.1 (over) | 2 |" in lines[2] and "| 93.00 | 92.00 | 1 |" in lines[2]
+    texts = [text.get_text() for text in leaderboard.picture(rows).axes[0].texts]
+    assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
+
+
+def test_a_changed_recipe_is_trained_again(monkeypatch):
+    before = leaderboard.settings("quick")
+    assert before == leaderboard.settings("quick") and "seed" not in before
+    monkeypatch.setitem(leaderboard.train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
+    assert leaderboard.settings("quick") != before

@@ -308,11 +308,12 @@ def test_batches_without_shuffling_keep_the_order(made_data):
     np.testing.assert_array_equal(images, part.images)
 
 
-def test_every_batch_is_augmented_with_a_seed_of_its_own(made_data):
-    seeds = []
+def test_every_batch_is_augmented_with_a_seed_of_its_own_and_every_image_has_its_turns(made_data):
+    seeds, turns = [], []
 
-    def watch(images, seed):
+    def watch(images, seed, numbers):
         tf.py_function(lambda value: seeds.append(tuple(value.numpy())), [seed], [])
+        tf.py_function(lambda value: turns.extend(value.numpy()), [numbers], [])
         return images + 1
 
     part = data.load(val_size=100).train
@@ -322,6 +323,7 @@ def test_every_batch_is_augmented_with_a_seed_of_its_own(made_data):
     stream.assign([3, 1])
     list(batches)
     assert len(seeds) == len(set(seeds)) == 8
+    assert sorted(turns[:500]) == list(range(500)) and sorted(turns[500:]) == list(range(1, 501))
 
 
 def test_the_real_set(real_data):

@@ -50,6 +50,20 @@ def test_every_figure_can_be_recomputed(run, capsys):
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
 
 
+def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
+    plain = evaluate_model.evaluate(run, output_dir=tmp_path / "plain")
+    assert evaluate_model.main([str(run), "--test-time-flips"]) == 0
+    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    test = data.load(val_size=100).test
+    answers = [runs.load_model(run).predict(images, verbose=0) for images in (test.images, test.images[:, :, ::-1])]
+    np.testing.assert_allclose(saved["probabilities"], np.mean(answers, axis=0), atol=1e-6)
+    assert results["accuracy"] == metrics.accuracy(**saved) and results["loss"] != plain["loss"]
+    assert results["test_time_flips"] and not plain["test_time_flips"]
+    for part, other in ((results, plain), (results["validation"], plain["validation"])):
+        assert part["without_flips"] == {key: other[key] for key in ("accuracy", "loss", "images")}
+    assert f"without test-time flips {plain['accuracy']:.2%}" in capsys.readouterr().out
+
+
 def test_every_figure_is_drawn_and_stands_in_the_report(run):
     assert evaluate_model.main([str(run)]) == 0
     assert sorted(path.stem for path in (run / "figures").iterdir()) == list(FIGURES)

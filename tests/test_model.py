@@ -121,7 +121,7 @@ def test_the_training_twin_normalises_batches_and_keeps_averages_as_the_network_
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
         averages.append([weight.numpy() for weight in model.non_trainable_weights])
     for expected, gradient in zip(*gradients):
-        np.testing.assert_allclose(gradient, expected, atol=1e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
     for expected, average in zip(*averages):
         assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))  # neither 0s nor 1s
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
@@ -144,7 +144,7 @@ def test_the_halves_of_a_batch_drop_different_values():
 
 
 def test_rows_that_pooling_leaves_out_are_not_computed():
-    assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0]
+    assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0]
     model, changed = build_model("dropout_cnn"), IMAGES.copy()
     changed[:, -2:] = 0
     np.testing.assert_array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))

@@ -99,7 +99,7 @@ def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
     cosine = rates(train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine"))
     assert cosine == sorted(cosine, reverse=True) and 0.8e-3 < cosine[0] < 1e-3
     cycle = rates(train(tmp_path, "--schedule", "one-cycle", "--epochs", "4", "--patience", "0", name="cycle"))
-    assert cycle[0] == pytest.approx(1e-3) and cycle == sorted(cycle, reverse=True)
+    assert 0.9e-3 < cycle[0] < 1e-3 and cycle == sorted(cycle, reverse=True)
     assert cosine[-1] == pytest.approx(0, abs=1e-8) and cycle[-1] == pytest.approx(0, abs=1e-8)
 
 
@@ -111,7 +111,8 @@ def test_constant_is_constant(unlearnable_data, tmp_path):
 def test_one_cycle_starts_low():
     schedule = train_cnn.learning_rate({"schedule": "one-cycle", "learning_rate": 1.0, "epochs": 4}, 10)
     values = [float(schedule(step)) for step in range(41)]
-    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 10 and max(values) == pytest.approx(1)
+    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 8 and max(values) == pytest.approx(1)
+    np.testing.assert_allclose(np.diff(values[8:]), -1 / 32, rtol=1e-4)
 
 
 def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
@@ -124,7 +125,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
 @pytest.mark.parametrize("option", [
     ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
     ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
-    ["--ema-epochs", "0"], ["--ema-epochs", "2"],
+    ["--ema-epochs", "0"], ["--ema-epochs", "2"], ["--optimizer", "muon"], ["--weight-decay", "1"],
 ], ids=lambda option: option[0])
 def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
     if not plain:  # trained once, for all options
@@ -133,7 +134,8 @@ def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[])
 
 
 @pytest.mark.parametrize("options, complaint", [
-    (["--model", "resnet"], "dropout_cnn"),
+    (["--model", "resnet"], "dropout_cnn"), (["--recipe", "slow"], "classic"), (["--recipe"], "--recipe"),
+    (["--optimizer", "sgd"], "muon"), (["--weight-decay", "-1"], "--weight-decay"),
     (["--epochs", "0"], "--epochs"), (["--epochs", "many"], "--epochs"),
     (["--batch-size", "-1"], "--batch-size"), (["--batch-size", "501"], "501"),
     (["--learning-rate", "0"], "--learning-rate"), (["--learning-rate", "nan"], "--learning-rate"),
@@ -220,7 +222,7 @@ def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_pat
     def save_and_spoil(run, history, model=None):
         save_epoch(run, history, model)
         if model:
-            model.optimizer.learning_rate = 1e38
+            model.layers[-1].bias.assign(np.full(10, np.nan))
 
     monkeypatch.setattr(runs, "save_epoch", save_and_spoil)
     run = tmp_path / "run"

@@ -1,0 +1,165 @@
+"""What accuracy costs: train the recipes and print the table and the picture of README.md.
+
+    python benchmarks/leaderboard.py quick strong        some rows; without a name, all of them
+
+The unit of cost is an epoch of `dropout_cnn` by plain `model.fit` on 55,000 images, measured before and after
+every training. Writes leaderboard.md and leaderboard.png, and leaderboard.json after every training: what is
+in there is not trained again, and a training that was broken off goes on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import files  # noqa: E402
+import runs  # noqa: E402
+import train_cnn  # noqa: E402
+from measure_speed import Worker, machine  # noqa: E402
+
+SEEDS = 3
+
+
+class Row(NamedTuple):
+    options: str   # of train_cnn.py
+    budget: float  # units
+
+
+ROWS = {
+    "shortest": Row("--recipe quick --epochs 1", 2),
+    "quick": Row("--recipe quick", 6),
+}
+# Test accuracy on today's files, for models of at most 1.2 million parameters.
+PUBLISHED = {
+    "ResNet-20, 300 epochs, random erasing (zhunzhong07/Random-Erasing)": 95.55,
+    "ResNet-preact-20, 200 epochs, cutout (hysts/pytorch_image_classification)": 95.51,
+    "fastai course22p2, 50 epochs": 94.9,
+    "fastai course22p2, 20 epochs, test-time flips": 94.5,
+    "fastai course22p2, 5 epochs": 93.4,
+}
+
+
+def train_and_score(row, seed, runs_dir, unit):
+    """Return the entry of one training. unit: a function that measures the seconds of one unit of cost."""
+    run = runs_dir / f"{row}-{seed}"
+    before = unit()
+    if not run.exists():
+        call("train_cnn.py", *ROWS[row].options.split(), "--seed", str(seed), "--runs-dir", str(runs_dir),
+             "--name", run.name)
+    elif not runs.is_finished(run):
+        call("train_cnn.py", "--resume", str(run))
+    unit_seconds = (before + unit()) / 2
+    call("evaluate_model.py", str(run), "--test-time-flips")
+    scores, history = json.loads((run / "metrics.json").read_text()), runs.load_history(run)
+    seconds = sum(epoch["seconds"] for epoch in history)
+    return {"settings": settings(row), "accuracy": scores["accuracy"],
+            "accuracy_without_flips": scores["without_flips"]["accuracy"], "loss": scores["loss"],
+            "val_accuracy": scores["validation"]["accuracy"], "parameters": scores["parameters"],
+            "epochs": len(history), "seconds": seconds, "unit_seconds": unit_seconds, "cost": seconds / unit_seconds,
+            "commit": runs.load_config(run)["commit"], "machine": machine()}
+
+
+def settings(row):
+    """Return what the options of a row mean, to see if a recipe has changed."""
+    options = train_cnn.parse_options(ROWS[row].options.split())
+    return {key: value for key, value in options.items() if key not in ("seed", "runs_dir", "data_dir", "name")}
+
+
+def call(script, *options):
+    code = subprocess.run([sys.executable, ROOT / script, *options]).returncode
+    if code:
+        sys.exit(code)
+
+
+def summaries(entries):
+    """Return a dict a row that has entries: n, and means and standard deviations over its seeds."""
+    rows = {}
+    for row in ROWS:
+        if several := list(entries.get(row, {}).values()):
+            rows[row] = {"n": len(several), "parameters": several[0]["parameters"], "epochs": several[0]["epochs"]}
+            for key in ("accuracy", "accuracy_without_flips", "cost", "seconds"):
+                values = [entry[key] for entry in several]
+                rows[row][key] = statistics.mean(values)
+                rows[row][f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return rows
+
+
+def table(rows):
+    """Return the rows, and what others have published, as Markdown."""
+    def percent(row, key):
+        return f"{100 * row[key]:.2f}" + (f" ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else "")
+
+    lines = ["| `train_cnn.py` | cost, units | at most | seconds | epochs | parameters | test accuracy, % | "
+             "without test-time flips | seeds |", "|---|---|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        options, budget = ROWS[name]
+        over = " (over)" if row["cost"] > budget else ""
+        lines.append(f"| `{options}` | {row['cost']:.1f}{over} | {budget:g} | {row['seconds']:.0f} | {row['epochs']} | "
+                     f"{row['parameters']:,} | {percent(row, 'accuracy')} | "
+                     f"{percent(row, 'accuracy_without_flips')} | {row['n']} |")
+    lines += [f"| {name} | | | | | | {accuracy} | | |" for name, accuracy in PUBLISHED.items()]
+    return "\n".join(lines) + "\n"
+
+
+def picture(rows):
+    """Draw accuracy against cost, and the published accuracies, whose cost nobody has told, as lines."""
+    from matplotlib.figure import Figure
+
+    from plots import BLUE
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.errorbar([row["cost"] for row in rows.values()], [100 * row["accuracy"] for row in rows.values()],
+                  yerr=[100 * row["accuracy_deviation"] for row in rows.values()], color=BLUE, marker="o", capsize=4)
+    for name, row in rows.items():
+        axes.annotate(name, (row["cost"], 100 * row["accuracy"]), xytext=(8, -12), textcoords="offset points",
+                      color=BLUE, weight="bold")
+    for name, accuracy in PUBLISHED.items():
+        axes.axhline(accuracy, color="0.6", linestyle=":", linewidth=1)
+        axes.annotate(name, (1, accuracy), xycoords=("axes fraction", "data"), xytext=(-4, 2),
+                      textcoords="offset points", ha="right", va="bottom", fontsize=8, color="0.35")
+    axes.set(xscale="log", xlabel="Cost: epochs of the plain CNN by plain model.fit", ylabel="Test accuracy, %",
+             xlim=(1, 2000))
+    ticks = (1, 2, 5, 10, 20, 50, 100, 200)
+    axes.set_xticks(ticks, ticks)
+    axes.minorticks_off()
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (all)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings a row (%(default)s)")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/leaderboard"), help="(%(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
+    options = parser.parse_args()
+    if unknown := {*options.rows} - {*ROWS}:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    record = options.output_dir / "leaderboard.json"
+    entries = json.loads(record.read_text()) if record.exists() else {}
+    worker = None
+    for row in options.rows or ROWS:
+        known = entries.setdefault(row, {})
+        for seed in map(str, range(options.seeds)):
+            if known.get(seed, {}).get("settings") == settings(row):
+                continue
+            if not worker:
+                worker = Worker("plain_epoch")
+                worker.turn()  # left out, as it traces
+            known[seed] = train_and_score(row, seed, options.runs_dir, lambda: worker.turn()["calm_seconds"])
+            files.write_json(record, entries)
+    rows = summaries(entries)
+    (options.output_dir / "leaderboard.md").write_text(table(rows))
+    picture(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)
+    print(f"\n{table(rows)}\nSaved {options.output_dir}/leaderboard.md, leaderboard.json and leaderboard.png")
+
+
+if __name__ == "__main__":
+    main()

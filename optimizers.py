@@ -1,0 +1,47 @@
+"""What Keras' optimizers lack: Muon for convolutions, and the one-cycle schedule."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+WARM_UP, START = 0.2, 0.04  # shares of the steps, and of the highest rate
+
+
+class ConvolutionMuon(keras.optimizers.Muon):
+    """Muon for a convolution's kernel, as a matrix (height · width · inputs, outputs), where Keras' goes by AdamW.
+
+    Every step of a kernel has singular values of about the same size: what a few directions of the gradient
+    would drown is learned as well. AdamW moves biases, scales and the layers in `exclude_layers`, by the same rate.
+
+    Muon: Jordan and others, https://kellerjordan.github.io/posts/muon/
+    The size of a step, so that AdamW's rates suit: Liu and others, https://arxiv.org/abs/2502.16982
+    """
+
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) < 2 or any(layer in variable.path for layer in self.exclude_layers)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        matrix = tf.reshape(x, (-1, x.shape[-1]))
+        return tf.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        return x * self.rms_rate * math.sqrt(max(math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises in a straight line to `peak` and falls to zero in another.
+
+    Smith, Topin, "Super-Convergence", https://arxiv.org/abs/1708.07120
+    """
+
+    def __init__(self, peak, steps):
+        super().__init__()
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step):
+        done = tf.cast(step, tf.float32) / self.steps
+        return self.peak * tf.minimum(START + (1 - START) * done / WARM_UP, (1 - done) / (1 - WARM_UP))
+
+    def get_config(self):
+        return {"peak": self.peak, "steps": self.steps}

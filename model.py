@@ -163,8 +163,8 @@ def faster_network(model, seed, step):
     faster, waiting = [Input(IMAGE_SHAPE), layers.Cropping2D(((0, unseen_rows(model)), (0, 0)))], list(model.layers)
     while waiting:
         layer = waiting.pop(0)
-        if isinstance(layer, layers.Conv2D) and layer.use_bias and isinstance(waiting[0], layers.MaxPooling2D):
-            layer = BiasAfterPooling(layer, waiting.pop(0))
+        if isinstance(layer, layers.Conv2D) and isinstance(waiting[0], layers.MaxPooling2D):
+            layer = PooledConvolution(layer, waiting.pop(0))
         elif isinstance(layer, layers.BatchNormalization):
             layer = FusedBatchNormalization(layer, layer.momentum ** 0.5)  # as there are two halves to a step
         elif isinstance(layer, layers.Dropout):
@@ -209,16 +209,24 @@ def unseen_rows(model):
     return IMAGE_SHAPE[0] - rows
 
 
-class BiasAfterPooling(layers.Layer):
-    """A convolution and its pooling. As max(x) + b = max(x + b), the bias is added to a quarter of the pixels."""
+class PooledConvolution(layers.Layer):
+    """A convolution and its pooling: what pooling leaves out of a padded map, an odd last row and column, is not computed.
+
+    As max(x) + b = max(x + b), the bias is added to a quarter of the pixels.
+    """
 
     def __init__(self, convolution, pooling):
         super().__init__()
         self.convolution, self.pooling = convolution, pooling
 
     def call(self, images):
-        maps = keras.ops.conv(images, self.convolution.kernel, padding=self.convolution.padding)
-        return self.pooling(maps) + self.convolution.bias
+        layer, padding = self.convolution, self.convolution.padding
+        odd = images.shape[1] % 2
+        if padding == "same" and odd:
+            before, after = (layer.kernel_size[0] - 1) // 2, layer.kernel_size[0] // 2 - odd
+            images, padding = tf.pad(images, [(0, 0), (before, after), (before, after), (0, 0)]), "valid"
+        maps = self.pooling(keras.ops.conv(images, layer.kernel, padding=padding))
+        return maps + layer.bias if layer.use_bias else maps
 
 
 class FusedBatchNormalization(layers.Layer):

@@ -8,9 +8,8 @@ A recipe names the options in which it differs from `classic`, which stands in t
 RECIPES = {
     "classic": {},
     "quick": dict(
-        model="allconv_cnn", epochs=5,
+        model="allconv_cnn", epochs=4,
         optimizer="muon", learning_rate=0.02, weight_decay=0.02, schedule="one-cycle",
-        label_smoothing=0.05,
-        ema_epochs=0, patience=0,
+        label_smoothing=0.05, ema_epochs=0, patience=0,
     ),
 }

@@ -43,6 +43,7 @@ TRAININGS = {
     "batchnorm_cnn": "--schedule one-cycle --ema-epochs 2 --patience 0",
     "gap_cnn": "--schedule cosine --augment flip+shift --ema-epochs 0 --patience 0",
     "lenet_l2": "--schedule constant --label-smoothing 0.1 --batch-size 32 --patience 0",
+    "allconv_cnn": "--recipe quick --augment flip+shift+erase",
 }
 START_UP = 8  # seconds before the first batch, about
 ROOMS = (100, 1000, 4000, 8000, 9000, 10_000)  # kB of a disk that is too small; from 8000 on, for the second epoch

@@ -210,7 +210,7 @@ def unseen_rows(model):
 
 
 class PooledConvolution(layers.Layer):
-    """A convolution and its pooling: what pooling leaves out of a padded map, an odd last row and column, is not computed.
+    """Convolution and pooling: what pooling leaves out of a padded map, an odd last row and column, is not computed.
 
     As max(x) + b = max(x + b), the bias is added to a quarter of the pixels.
     """

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure():
+    # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     engine.start()
     import tensorflow as tf
 

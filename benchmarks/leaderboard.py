@@ -10,7 +10,6 @@ in there is not trained again, and a training that was broken off goes on.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ import files  # noqa: E402
 import runs  # noqa: E402
 import train_cnn  # noqa: E402
 from measure_speed import Worker, machine  # noqa: E402
+from results_table import call  # noqa: E402
 
 SEEDS = 3
 
@@ -69,12 +69,6 @@ def settings(row):
     """Return what the options of a row mean, to see if a recipe has changed."""
     options = train_cnn.parse_options(ROWS[row].options.split())
     return {key: value for key, value in options.items() if key not in ("seed", "runs_dir", "data_dir", "name")}
-
-
-def call(script, *options):
-    code = subprocess.run([sys.executable, ROOT / script, *options]).returncode
-    if code:
-        sys.exit(code)
 
 
 def summaries(entries):

@@ -28,7 +28,7 @@ BATCH = 250
 TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything else
 SETTINGS = {"model": str, "patience": int, "seed": int, "val_size": int, "limit": int | None,
             "data_dir": str | None, "fingerprint": str}
-SCORES = ("", "accuracy", "loss", "images")
+SCORES = ("", "accuracy", "loss", "ECE", "calibrated loss", "calibrated ECE", "images")
 CLASS_SCORES = ("", "precision", "recall", "F1", "images")
 CAPTIONS = {
     "curves": "Accuracy and loss while training. The dotted line marks the epoch whose weights were kept.",
@@ -37,6 +37,9 @@ CAPTIONS = {
     "correct_and_wrong": "The first correct and the first wrong predictions.",
     "probabilities": "The first four correct and four wrong predictions, beside all ten probabilities; "
                      "the true class in bold.",
+    "calibration": "How often the network is right when it is so sure, on the test set, before and after its logits "
+                   "are divided by the temperature, which was fitted on the validation images. Bins of fewer than "
+                   "20 images have no point.",
     "mistakes": "The wrong predictions that the network was surest of.",
 }
 
@@ -68,15 +71,13 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
     parts = dataset._asdict()
     # The split has shuffled the training images: the first are as good a sample as any.
     parts["train"] = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
-    probabilities, scores = {}, {}
-    for name in ("train", "validation", "test"):
-        part = parts[name]
-        probabilities[name] = predict(run, model, part)
-        scores[name] = score(part.labels, probabilities[name])
-        if test_time_flips:
-            mirrored = predict(run, model, part._replace(images=part.images[:, :, ::-1]))
-            probabilities[name] = (probabilities[name] + mirrored) / 2
-            scores[name] = {**score(part.labels, probabilities[name]), "without_flips": scores[name]}
+    probabilities = {name: predict(run, model, parts[name]) for name in ("train", "validation", "test")}
+    scores = score(parts, probabilities)
+    if test_time_flips:
+        for name, plain in probabilities.items():
+            mirrored = parts[name]._replace(images=parts[name].images[:, :, ::-1])
+            probabilities[name] = (plain + predict(run, model, mirrored)) / 2
+        scores = {name: {**both, "without_flips": scores[name]} for name, both in score(parts, probabilities).items()}
     labels = dataset.test.labels
     results = {
         **scores["test"],
@@ -94,8 +95,9 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
         "kept_epoch": chosen["epoch"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
-    figures = draw(history, results, dataset.test, probabilities["test"])
-    write(Path(output_dir or run), results, labels, probabilities["test"], figures, config)
+    calibrated = metrics.calibrated(probabilities["test"], results["temperature"])
+    figures = draw(history, results, dataset.test, probabilities["test"], calibrated)
+    write(Path(output_dir or run), results, labels, calibrated, figures, config)
     return results
 
 
@@ -127,13 +129,26 @@ def predict(run, model, part):
     return probabilities
 
 
-def score(labels, probabilities):
-    return {"loss": metrics.cross_entropy(labels, probabilities),
-            "accuracy": metrics.accuracy(labels, probabilities),
-            "images": len(labels)}
+def score(parts, probabilities):
+    """Return a dict of scores for every part. The temperature is fitted on the validation images.
+
+    What is called calibrated has the temperature in it, the rest has not.
+    """
+    temperature = metrics.fit_temperature(parts["validation"].labels, probabilities["validation"])
+    scores = {}
+    for name, before in probabilities.items():
+        labels, after = parts[name].labels, metrics.calibrated(before, temperature)
+        scores[name] = {"loss": metrics.cross_entropy(labels, before),
+                        "accuracy": metrics.accuracy(labels, before),
+                        "ece": metrics.calibration_error(labels, before),
+                        "calibrated_loss": metrics.cross_entropy(labels, after),
+                        "calibrated_ece": metrics.calibration_error(labels, after),
+                        "temperature": temperature,
+                        "images": len(labels)}
+    return scores
 
 
-def draw(history, results, test, probabilities):
+def draw(history, results, test, uncalibrated, probabilities):
     """Return the figures by name."""
     import plots  # and with it matplotlib, which --help does not wait for
 
@@ -149,14 +164,21 @@ def draw(history, results, test, probabilities):
         "predictions": plots.predictions(*arguments(slice(30))),
         "correct_and_wrong": plots.correct_and_wrong(*arguments(everything)),
         "probabilities": plots.probabilities(*arguments(some_of_each)),
+        "calibration": plots.calibration(metrics.reliability(test.labels, uncalibrated),
+                                         metrics.reliability(test.labels, probabilities),
+                                         results["ece"], results["calibrated_ece"]),
         "mistakes": plots.mistakes(*arguments(everything)),
     }
 
 
 def write(folder, results, labels, probabilities, figures, config):
-    """Write predictions, figures, report and metrics, or nothing where one of them fails."""
+    """Write predictions, figures, report and metrics, or nothing where one of them fails.
+
+    probabilities: with the temperature in them.
+    """
     with files.whole_files(folder) as unfinished:
-        np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities)
+        np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities,
+                            temperature=results["temperature"])
         (unfinished / "figures").mkdir()
         for name, figure in figures.items():
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
@@ -206,16 +228,18 @@ def headline(results):
             f"{results['images']:,} images), loss {results['loss']:.4f}")
     if results["test_time_flips"]:
         line += f"; without test-time flips {results['without_flips']['accuracy']:.2%}"
-    return line
+    return (f"{line}. Calibrated by temperature {results['temperature']:.2f}: loss {results['calibrated_loss']:.4f}, "
+            f"expected calibration error (ECE) {results['calibrated_ece']:.3f} instead of {results['ece']:.3f}")
 
 
 def score_rows(results):
     """Return the rows of the table with the columns SCORES."""
     parts = {"training": results["train"], "validation": results["validation"], "test": results}
-    rows = [(name, f"{part['accuracy']:.2%}", f"{part['loss']:.4f}", f"{part['images']:,}")
-            for name, part in parts.items()]
+    rows = [(name, f"{part['accuracy']:.2%}", *(f"{part[key]:.4f}" for key in
+                                                ("loss", "ece", "calibrated_loss", "calibrated_ece")),
+             f"{part['images']:,}") for name, part in parts.items()]
     gap = results["gap"]
-    return [*rows, ("gap, training to validation", f"{gap['accuracy']:+.2%}", f"{gap['loss']:+.4f}", "")]
+    return [*rows, ("gap, training to validation", f"{gap['accuracy']:+.2%}", f"{gap['loss']:+.4f}", "", "", "", "")]
 
 
 def class_rows(results):

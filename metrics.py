@@ -22,6 +22,46 @@ def cross_entropy(labels, probabilities):
     return float(-np.log(right).mean())
 
 
+def fit_temperature(labels, probabilities):
+    """Return the temperature, from 1/4 to 4, at which the cross-entropy of calibrated() is lowest.
+
+    Guo and others, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature):
+        return cross_entropy(labels, calibrated(probabilities, math.exp(log_temperature)))
+
+    return math.exp(minimize_scalar(loss, bounds=(-math.log(4), math.log(4)), method="bounded").x)
+
+
+def calibrated(probabilities, temperature):
+    """Return the probabilities of the softmax whose logits are divided by the temperature."""
+    powers = (probabilities / probabilities.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def reliability(labels, probabilities, bins=15):
+    """Return count, mean confidence and accuracy of the images in every bin of confidence, arrays (bins,).
+
+    Confidence is the highest probability; the bins are of equal width. An empty bin's means are 0.
+    """
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts, confidences, corrects = (
+        np.bincount(number, weights, minlength=bins) for weights in (None, confidence, correct))
+    return counts, confidences / np.maximum(counts, 1), corrects / np.maximum(counts, 1)
+
+
+def calibration_error(labels, probabilities):
+    """Return the expected calibration error: how far accuracy is from confidence in a bin, on average over images.
+
+    Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+    counts, confidences, accuracies = reliability(labels, probabilities)
+    return float(np.sum(counts * np.abs(confidences - accuracies)) / len(labels))
+
+
 def accuracy_interval(accuracy, count, z=1.959964):
     """Return the 95 % interval of an accuracy measured on `count` images.
 

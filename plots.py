@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 # Two colours of Paul Tol's vibrant scheme, which every kind of colour vision tells apart.
 BLUE, RED = "#0077BB", "#CC3311"
 RIGHT, WRONG = BLUE, RED
+FEW = 20  # images in a bin, whose accuracy would be chance
 
 
 def curves(history, chosen_epoch):
@@ -95,6 +96,31 @@ def probabilities(images, labels, probabilities, names):
         bars.set(xlim=(0, 1), xlabel="Probability")
         bars.tick_params(labelsize=8)
         bars.get_yticklabels()[label].set_fontweight("bold")
+    return figure
+
+
+def calibration(before, after, error_before, error_after):
+    """How often the network is right when it is so sure: as it is, and with the temperature.
+
+    before, after: counts, confidences and accuracies of metrics.reliability(). A bin of few images has no point.
+    """
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    curve, counts = figure.subplots(1, 2)
+    curve.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfect")
+    kinds = ((before, error_before, "as trained", RED, "s--"), (after, error_after, "with the temperature", BLUE, "o-"))
+    for (number, confidence, accuracy), error, name, colour, line in kinds:
+        many = number >= FEW
+        curve.plot(confidence[many], accuracy[many], line, color=colour, clip_on=False,
+                   label=f"{name}, ECE {error:.3f}")
+        counts.stairs(number, np.linspace(0, 1, len(number) + 1), color=colour, linestyle=line[1:], linewidth=1.5,
+                      label=name)
+    curve.set(xlim=(0, 1), ylim=(0, 1), xlabel="Confidence", ylabel="Accuracy", title="Calibration")
+    counts.set(xlim=(0, 1), yscale="log", ylim=(0.8, None), xlabel="Confidence", ylabel="Images",
+               title="How sure the network is")
+    counts.yaxis.set_major_formatter("{x:,.0f}")
+    for axes in (curve, counts):
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left")
     return figure
 
 

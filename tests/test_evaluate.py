@@ -7,6 +7,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 import conftest
 import data
@@ -15,7 +16,7 @@ import metrics
 import runs
 import train_cnn
 
-FIGURES = ("confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
+FIGURES = ("calibration", "confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
 
 
 @pytest.fixture
@@ -36,18 +37,37 @@ def test_every_figure_can_be_recomputed(run, capsys):
     assert saved["probabilities"].shape == (conftest.TEST, 10)
 
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.test, 50), verbose=0)
-    assert results["accuracy"] == pytest.approx(accuracy) == metrics.accuracy(**saved)
+    assert results["accuracy"] == pytest.approx(accuracy)
     assert results["loss"] == pytest.approx(loss, rel=1e-4)
     low, high = results["accuracy_interval"]
     assert low < results["accuracy"] <= high + 1e-9
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.train, 50), verbose=0)
-    assert results["train"] == {"accuracy": pytest.approx(accuracy), "loss": pytest.approx(loss, rel=1e-4),
-                                "images": conftest.TRAIN - 100}
+    train = results["train"]
+    assert (train["accuracy"], train["images"]) == (pytest.approx(accuracy), conftest.TRAIN - 100)
+    assert train["loss"] == pytest.approx(loss, rel=1e-4)
     assert results["gap"]["accuracy"] == pytest.approx(
         results["train"]["accuracy"] - results["validation"]["accuracy"])
     assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * conftest.TEST)
     assert set(data.CLASS_NAMES) < set(results["per_class"])
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, capsys):
+    assert evaluate_model.main([str(run)]) == 0
+    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    dataset = data.load(val_size=100)
+    validation, own = (runs.load_model(run).predict(part.images, verbose=0)
+                       for part in (dataset.validation, dataset.test))
+    assert saved["temperature"] == results["temperature"] == pytest.approx(
+        metrics.fit_temperature(dataset.validation.labels, validation), rel=1e-3)
+    assert results["temperature"] != pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(saved["probabilities"], metrics.calibrated(own, saved["temperature"]), atol=1e-5)
+    labels = saved["labels"]
+    for key, probabilities in (("", own), ("calibrated_", saved["probabilities"])):
+        assert results[f"{key}loss"] == pytest.approx(metrics.cross_entropy(labels, probabilities), rel=1e-3)
+        assert results[f"{key}ece"] == pytest.approx(metrics.calibration_error(labels, probabilities), abs=1e-3)
+    assert results["validation"]["calibrated_loss"] < results["validation"]["loss"]
+    assert f"temperature {results['temperature']:.2f}" in capsys.readouterr().out
 
 
 def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
@@ -56,11 +76,12 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
     test = data.load(val_size=100).test
     answers = [runs.load_model(run).predict(images, verbose=0) for images in (test.images, test.images[:, :, ::-1])]
-    np.testing.assert_allclose(saved["probabilities"], np.mean(answers, axis=0), atol=1e-6)
-    assert results["accuracy"] == metrics.accuracy(**saved) and results["loss"] != plain["loss"]
+    both = np.mean(answers, axis=0)
+    np.testing.assert_allclose(saved["probabilities"], metrics.calibrated(both, saved["temperature"]), atol=1e-5)
+    assert results["accuracy"] == metrics.accuracy(test.labels, both) and results["loss"] != plain["loss"]
     assert results["test_time_flips"] and not plain["test_time_flips"]
     for part, other in ((results, plain), (results["validation"], plain["validation"])):
-        assert part["without_flips"] == {key: other[key] for key in ("accuracy", "loss", "images")}
+        assert part["without_flips"] == {key: other[key] for key in part["without_flips"]}
     assert f"without test-time flips {plain['accuracy']:.2%}" in capsys.readouterr().out
 
 
@@ -80,9 +101,9 @@ def test_the_loss_is_pure_cross_entropy(made_data, tmp_path):
     assert train_cnn.main(["--val-size", "100", "--epochs", "1", "--l2", "0.1", "--label-smoothing", "0.2",
                            "--runs-dir", str(tmp_path), "--name", "run"]) == 0
     results = evaluate_model.evaluate(tmp_path / "run")
-    saved = np.load(tmp_path / "run/predictions.npz")
-    right = saved["probabilities"][np.arange(conftest.TEST), saved["labels"]]
-    assert results["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+    test = data.load(val_size=100).test
+    probabilities = runs.load_model(tmp_path / "run").predict(test.images, verbose=0)
+    assert results["loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-4)
 
 
 def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_path):

@@ -33,3 +33,32 @@ def test_per_class_scores_and_their_averages():
     assert report["a"] == {"precision": 1, "recall": 0.5, "f1-score": pytest.approx(2 / 3), "support": 2}
     assert report["macro avg"]["recall"] == pytest.approx(2.5 / 3)
     assert report["weighted avg"]["recall"] == pytest.approx(0.75)
+
+
+def test_the_temperature_divides_the_logits():
+    logits = np.log(PROBABILITIES) + 3
+    expected = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(metrics.calibrated(PROBABILITIES, 2), expected)
+    np.testing.assert_allclose(metrics.calibrated(PROBABILITIES, 1), PROBABILITIES)
+    assert np.isfinite(metrics.calibrated(np.float32([[1, 0], [0, 1]]), 0.25)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 2])
+def test_the_temperature_that_is_fitted_is_the_one_that_the_labels_were_drawn_with(temperature):
+    rng = np.random.default_rng(0)
+    sure = rng.dirichlet(np.full(10, 0.2), 20000).clip(1e-6)
+    sure /= sure.sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(10, p=row) for row in metrics.calibrated(sure, temperature)])
+    assert metrics.fit_temperature(labels, sure) == pytest.approx(temperature, rel=0.03)
+
+
+def test_a_network_that_is_always_right_gets_a_temperature_within_bounds():
+    assert 0.25 <= metrics.fit_temperature(np.array([0]), np.array([[0.9, 0.1]])) < 0.26
+
+
+def test_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
+    # Confidences .8, .8, .7, .6 in three bins: all are right but the last.
+    error = (2 * abs(0.8 - 1) + abs(0.7 - 1) + abs(0.6 - 0)) / 4
+    assert metrics.calibration_error(LABELS, PROBABILITIES) == pytest.approx(error)
+    counts, confidences, accuracies = metrics.reliability(np.array([0, 1]), np.array([[1., 0.], [1., 0.]]))
+    assert counts.tolist() == [0] * 14 + [2] and (confidences[-1], accuracies[-1]) == (1, 0.5)

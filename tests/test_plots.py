@@ -79,6 +79,16 @@ def test_mistakes_are_the_surest_wrong_ones_in_order():
     assert pixels(figure).std() > 10
 
 
+def test_calibration_leaves_bins_of_few_images_out():
+    before = np.array([0, 30, 20]), np.array([0, 0.5, 0.9]), np.array([0, 0.4, 0.2])
+    after = np.array([19, 30, 0]), np.array([0.3, 0.5, 0]), np.array([0.2, 0.4, 0])
+    figure = plots.calibration(before, after, 0.25, 0.125)
+    _, first, second = figure.axes[0].lines
+    assert list(first.get_xdata()) == [0.5, 0.9] and list(second.get_ydata()) == [0.4]
+    assert "0.250" in first.get_label() and "0.125" in second.get_label()
+    assert pixels(figure).std() > 10
+
+
 @pytest.mark.parametrize("labels", [SHARES.argmax(axis=1), SHARES.argmin(axis=1)], ids=["perfect", "all wrong"])
 def test_figures_of_a_perfect_and_a_hopeless_model(labels):
     for draw in (plots.correct_and_wrong, plots.mistakes):

@@ -19,9 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 import files  # noqa: E402
 import runs  # noqa: E402
-import train_cnn  # noqa: E402
 from measure_speed import Worker, machine  # noqa: E402
-from results_table import call  # noqa: E402
+from results_table import call, settings, train  # noqa: E402
 
 SEEDS = 3
 
@@ -49,26 +48,20 @@ def train_and_score(row, seed, runs_dir, unit):
     """Return the entry of one training. unit: a function that measures the seconds of one unit of cost."""
     run = runs_dir / f"{row}-{seed}"
     before = unit()
-    if not run.exists():
-        call("train_cnn.py", *ROWS[row].options.split(), "--seed", str(seed), "--runs-dir", str(runs_dir),
-             "--name", run.name)
-    elif not runs.is_finished(run):
-        call("train_cnn.py", "--resume", str(run))
+    train(run, options_of(row, seed))
     unit_seconds = (before + unit()) / 2
     call("evaluate_model.py", str(run), "--test-time-flips")
     scores, history = json.loads((run / "metrics.json").read_text()), runs.load_history(run)
     seconds = sum(epoch["seconds"] for epoch in history)
-    return {"settings": settings(row), "accuracy": scores["accuracy"],
+    return {"settings": settings(options_of(row, seed)), "accuracy": scores["accuracy"],
             "accuracy_without_flips": scores["without_flips"]["accuracy"], "loss": scores["loss"],
             "val_accuracy": scores["validation"]["accuracy"], "parameters": scores["parameters"],
             "epochs": len(history), "seconds": seconds, "unit_seconds": unit_seconds, "cost": seconds / unit_seconds,
             "commit": runs.load_config(run)["commit"], "machine": machine()}
 
 
-def settings(row):
-    """Return what the options of a row mean, to see if a recipe has changed."""
-    options = train_cnn.parse_options(ROWS[row].options.split())
-    return {key: value for key, value in options.items() if key not in ("seed", "runs_dir", "data_dir", "name")}
+def options_of(row, seed):
+    return [*ROWS[row].options.split(), "--seed", str(seed)]
 
 
 def summaries(entries):
@@ -146,7 +139,7 @@ def main():
     for row in options.rows or ROWS:
         known = entries.setdefault(row, {})
         for seed in map(str, range(options.seeds)):
-            if known.get(seed, {}).get("settings") == settings(row):
+            if known.get(seed, {}).get("settings") == settings(options_of(row, seed)):
                 continue
             if not worker:
                 worker = Worker("plain_epoch")

@@ -32,21 +32,29 @@ OPTIONS = {
 def result(name, seed, runs_dir):
     """Return the metrics of one run, trained and scored where that was not done before."""
     run = runs_dir / f"{name}-{seed}"
-    options = [*OPTIONS[name].split(), "--seed", str(seed)]
-    if run.exists():
-        config = runs.load_config(run)
-        same = all(config.get(key) == value for key, value in train_cnn.parse_options(options).items()
-                   if key not in ("runs_dir", "name", "data_dir"))
-        if not same:
-            sys.exit(f"{run} was trained with other options; remove it to train it again")
-        if not runs.is_finished(run):
-            call("train_cnn.py", "--resume", str(run))
-    else:
-        call("train_cnn.py", *options, "--runs-dir", str(runs_dir), "--name", run.name)
+    train(run, [*OPTIONS[name].split(), "--seed", str(seed)])
     metrics = run / "metrics.json"
     if not metrics.exists() or json.loads(metrics.read_text())["epochs"] != len(runs.load_history(run)):
         call("evaluate_model.py", str(run))  # or once more, where it was scored before it was finished
     return json.loads(metrics.read_text())
+
+
+def train(run, options):
+    """Train with the options of train_cnn.py, or go on, unless the run is finished. One of other options is refused."""
+    if run.exists():
+        config = runs.load_config(run)
+        if any(config.get(key) != value for key, value in settings(options).items()):
+            sys.exit(f"{run} was trained with other options; remove it to train it again")
+        if not runs.is_finished(run):
+            call("train_cnn.py", "--resume", str(run))
+    else:
+        call("train_cnn.py", *options, "--runs-dir", str(run.parent), "--name", run.name)
+
+
+def settings(options):
+    """Return what options of train_cnn.py mean, but for the places of things."""
+    return {key: value for key, value in train_cnn.parse_options(options).items()
+            if key not in ("runs_dir", "name", "data_dir")}
 
 
 def call(script, *options):

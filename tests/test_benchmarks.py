@@ -7,12 +7,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import ablations  # noqa: E402
 import files  # noqa: E402
 import leaderboard  # noqa: E402
 import measure_speed  # noqa: E402
+import results_table  # noqa: E402
 import runs  # noqa: E402
 import speed_worker  # noqa: E402
 import torture  # noqa: E402
+import train_cnn  # noqa: E402
 from model import build_model  # noqa: E402
 
 
@@ -160,8 +163,25 @@ def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
     assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
 
 
-def test_a_changed_recipe_is_trained_again(monkeypatch):
-    before = leaderboard.settings("quick")
-    assert before == leaderboard.settings("quick") and "seed" not in before
-    monkeypatch.setitem(leaderboard.train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
-    assert leaderboard.settings("quick") != before
+def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
+    options = leaderboard.options_of("quick", "1")
+    before = results_table.settings(options)
+    assert before["model"] == "allconv_cnn" and before["seed"] == 1
+    monkeypatch.setitem(train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
+    assert results_table.settings(options) == {**before, "label_smoothing": 0.2}
+
+
+def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run):
+    with pytest.raises(SystemExit, match="other options"):
+        results_table.train(finished_run, ["--epochs", "7"])
+
+
+def test_ablations_are_differences_of_the_same_seeds():
+    base = {"0": {"with flips": 93.0, "without flips": 92.0}, "1": {"with flips": 95.0, "without flips": 94.5}}
+    changed = {"0": {"with flips": 92.0}, "1": {"with flips": 93.8}}
+    mean, half = ablations.difference(changed, base)
+    # Student's t for one degree of freedom is 12.706, the standard error 0.1.
+    assert (mean, half) == (pytest.approx(-1.1), pytest.approx(1.2706, rel=1e-4))
+    table = ablations.table({"base": {"accuracies": base}, "flips": {"accuracies": changed}})
+    assert "94.00 %" in table and "0.75 less" in table
+    assert "| no flips | `--augment none` | -1.10 ± 1.27 | 2 |" in table

@@ -6,7 +6,7 @@ The same seed and turns give the same images.
 """
 
 KINDS = ("none", "flip", "flip+shift", "flip+shift+erase")
-SHIFT = 2       # pixels at most, each way
+SHIFT = 1       # pixels at most, each way
 ERASED = 4, 14  # pixels, the sides of what is erased
 
 

@@ -124,32 +124,40 @@ def fingerprint():
     return hashlib.sha256("".join(file.sha256 for file in FILES.values()).encode()).hexdigest()
 
 
-def batches(part, batch_size, shuffle=None, augment=None):
+def batches(part, batch_size, shuffle=None, augment=None, focus=None):
     """Return a tf.data.Dataset of batches: images (B, 28, 28, 1) and one-hot labels (B, 10).
 
     shuffle: None for the given order, or a tensor of two integers (say, seed and epoch) that
         decides the order; where it is a tf.Variable, it is read anew whenever iteration starts.
     augment: function of (images, seed, turns) that returns images, called for every batch with a
         seed made of `shuffle` and the batch's number, and for every image its number plus the epoch.
+    focus: a focus.Focus that chooses the images of an epoch and says how often they have had their turn. The
+        batches are then of (images, their numbers), labels and weights.
     """
     import tensorflow as tf
 
     images = tf.constant(part.images)
     labels = tf.one_hot(part.labels, len(CLASS_NAMES))
-    count = len(part.labels)
+    count = focus.size if focus else len(part.labels)
 
     # Shuffling numbers and gathering whole batches costs a fraction of shuffling images.
     def order(_):
         numbers = tf.range(count)
-        if shuffle is not None:
+        if shuffle is None:
+            chosen = numbers, numbers
+        else:
             numbers = tf.random.experimental.stateless_shuffle(numbers, shuffle)
-        return tf.data.Dataset.from_tensor_slices(numbers).batch(batch_size)
+            chosen = numbers, numbers + shuffle[1]
+            if focus:
+                chosen = tuple(tf.gather(each, numbers) for each in focus.choose(shuffle[1]))
+        return tf.data.Dataset.from_tensor_slices(chosen).batch(batch_size)
 
-    def gather(batch, numbers):
-        chosen = tf.gather(images, numbers)
+    def gather(batch, chosen):
+        numbers, turns, *weights = chosen
+        some = tf.gather(images, numbers)
         if augment is not None:
-            chosen = augment(chosen, tf.random.fold_in(shuffle, batch), numbers + shuffle[1])
-        return chosen, tf.gather(labels, numbers)
+            some = augment(some, tf.random.fold_in(shuffle, batch), turns)
+        return (some, numbers) if focus else some, tf.gather(labels, numbers), *weights
 
     options = tf.data.Options()
     # With autotune on, the end of every epoch waits for a sleeping thread, up to seconds.

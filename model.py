@@ -107,7 +107,22 @@ def allconv_cnn(dropout=0.0, l2=0.0):
     ]
 
 
-MODELS = {build.__name__: build for build in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn)}
+def silu_cnn(dropout=0.0, l2=0.0):
+    """Four batch-normalised convolutions with SiLU: slower than allconv_cnn, and better after some epochs."""
+    return [
+        standardisation(),
+        *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
+        *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
+        layers.Dropout(dropout / 2),
+        *convolution(128, 3, l2, padding="same", batch_norm=True, activation="silu"),
+        *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
+        layers.Flatten(),
+        layers.Dropout(dropout),
+        classifier(l2),
+    ]
+
+
+MODELS = {build.__name__: build for build in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, silu_cnn)}
 
 
 def standardisation():
@@ -115,26 +130,26 @@ def standardisation():
     return layers.Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION)
 
 
-def convolution(filters, size, l2, padding="valid", pool=False, batch_norm=False):
-    """Return the layers of one block: convolution, 2×2 max-pooling, batch normalisation, ReLU.
+def convolution(filters, size, l2, padding="valid", pool=False, batch_norm=False, activation="relu"):
+    """Return the layers of one block: convolution, 2×2 max-pooling, batch normalisation, activation.
 
-    Pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
+    With ReLU, pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
     """
     block = [layers.Conv2D(filters, size, padding=padding, use_bias=not batch_norm,
                            kernel_regularizer=penalty(l2))]
     if pool:
         block.append(layers.MaxPooling2D())
-    return block + normalised_relu(batch_norm)
+    return block + normalised(batch_norm, activation)
 
 
 def dense(units, l2, batch_norm=False):
     return [layers.Dense(units, use_bias=not batch_norm, kernel_regularizer=penalty(l2)),
-            *normalised_relu(batch_norm)]
+            *normalised(batch_norm)]
 
 
-def normalised_relu(batch_norm):
+def normalised(batch_norm, activation="relu"):
     # The default momentum of 0.99 needs more steps to settle than an epoch has.
-    return [layers.BatchNormalization(momentum=0.9)] * batch_norm + [layers.ReLU()]
+    return [layers.BatchNormalization(momentum=0.9)] * batch_norm + [layers.Activation(activation)]
 
 
 def classifier(l2):
@@ -147,15 +162,16 @@ def penalty(l2):
 
 # The same networks, trained in less time. What follows is never saved.
 
-def training_twin(model, seed, step):
+def training_twin(model, seed, step, focus=None):
     """Return a network on the very weights of `model`, the same function, that trains faster.
 
     Batch normalisation takes its means and variances from each half of a batch by itself.
 
     seed, step: two integers, the second a variable that grows with every batch, as an
         optimizer's `iterations` does. They decide what dropout drops.
+    focus: a focus.Focus that is told the losses of images; the batches are then those that data.batches makes with it.
     """
-    return Halves(*(faster_network(model, (seed, half), step) for half in range(2)))
+    return Halves(*(faster_network(model, (seed, half), step) for half in range(2)), focus)
 
 
 def faster_network(model, seed, step):
@@ -176,16 +192,23 @@ def faster_network(model, seed, step):
 class Halves(keras.Model):
     """Two networks that share their weights, and the images: a core each, with no waiting at every operation."""
 
-    def __init__(self, first, second):
+    def __init__(self, first, second, focus):
         super().__init__()
-        self.first, self.second = first, second
+        self.first, self.second, self.focus = first, second, focus
 
     def call(self, images, training=False):
+        if isinstance(images, tuple):
+            images, _ = images
         count = tf.shape(images)[0]
         # A single image goes both ways, as nothing has no mean, and the second answer is cut off.
         first = self.first(images[:tf.maximum(count // 2, 1)], training=training)
         second = self.second(images[count // 2:], training=training)
         return tf.concat([first, second], axis=0)[:count]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if isinstance(x, tuple):
+            self.focus.note(x[1], keras.losses.categorical_crossentropy(y, y_pred))
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
 
 def unseen_rows(model):
@@ -306,12 +329,15 @@ def numpy_layer(layer):
         scale, shift = np.float32(layer.scale), np.float32(layer.offset)
         return lambda image: image * scale + shift
     # In place, as what comes before is a new array in every network here.
-    simple = {layers.ReLU: lambda values: np.maximum(values, ZERO, out=values), layers.Flatten: np.ravel,
-              layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1)),
-              layers.GlobalMaxPooling2D: lambda maps: maps.max(axis=(0, 1))}
-    if type(layer) not in simple:
+    kinds = {keras.activations.relu: lambda values: np.maximum(values, ZERO, out=values),
+             keras.activations.silu: lambda values: np.divide(values, 1 + np.exp(-values), out=values),
+             layers.Flatten: np.ravel,
+             layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1)),
+             layers.GlobalMaxPooling2D: lambda maps: maps.max(axis=(0, 1))}
+    kind = layer.activation if isinstance(layer, layers.Activation) else type(layer)
+    if kind not in kinds:
         raise TypeError(f"no NumPy for {type(layer).__name__}")
-    return simple[type(layer)]
+    return kinds[kind]
 
 
 def numpy_convolution(layer, pool):

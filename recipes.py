@@ -5,11 +5,13 @@
 A recipe names the options in which it differs from `classic`, which stands in train_cnn.py's own defaults.
 """
 
+MUON_ONE_CYCLE = dict(
+    optimizer="muon", learning_rate=0.02, weight_decay=0.02, schedule="one-cycle",
+    label_smoothing=0.05, easy_every=2, ema_epochs=0, patience=0,
+)
+
 RECIPES = {
     "classic": {},
-    "quick": dict(
-        model="allconv_cnn", epochs=4,
-        optimizer="muon", learning_rate=0.02, weight_decay=0.02, schedule="one-cycle",
-        label_smoothing=0.05, ema_epochs=0, patience=0,
-    ),
+    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=7),
+    "strong": dict(MUON_ONE_CYCLE, model="silu_cnn", epochs=20, augment="flip+shift"),
 }

@@ -29,7 +29,8 @@ import files
 import runs
 from recipes import RECIPES
 
-MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn")  # importing model.py takes seconds
+# As in model.py, whose import takes seconds.
+MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "silu_cnn")
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python
@@ -53,10 +54,12 @@ def set_up(config, dataset):
     import keras
     import tensorflow as tf
 
+    from focus import Focus
     from model import build_model, training_twin
 
     stream = tf.Variable([config["seed"], 0])
-    training = data.batches(dataset.train, config["batch_size"], shuffle=stream,
+    focus = Focus(len(dataset.train.labels), config["easy_every"]) if config["easy_every"] > 1 else None
+    training = data.batches(dataset.train, config["batch_size"], shuffle=stream, focus=focus,
                             augment=functools.partial(augment.augment, kind=config["augment"]))
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
@@ -65,8 +68,8 @@ def set_up(config, dataset):
     optimizer = build_optimizer(config, len(training))
     # What is saved opens without this project, whose optimizer and schedule it would not know.
     model.compile("adam", loss, metrics=["accuracy"])
-    twin = training_twin(model, config["seed"], optimizer.iterations)
-    twin.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION)
+    twin = training_twin(model, config["seed"], optimizer.iterations, focus)
+    twin.compile(optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION)
     return model, twin, training, validation, stream
 
 
@@ -85,7 +88,7 @@ def train(config, run=None):
           f"{len(dataset.validation.labels):,} to validate")
     model, twin, training, validation, stream = set_up(config, dataset)
     twin.optimizer.build(twin.trainable_variables)
-    state = [*model.weights, *twin.optimizer.variables]
+    state = [*model.weights, *twin.optimizer.variables, *([twin.focus.losses] if twin.focus else [])]
 
     if not run:
         run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
@@ -337,6 +340,8 @@ def parse_options(argv=None, refuse=None):
     add("--val-size", type=number(float, 0), default=5000,
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
     add("--augment", default="flip", choices=augment.KINDS, help="random changes (%(default)s)")
+    add("--easy-every", type=number(int, 1, 1e6), default=1,
+        help="train on the three quarters of the images whose losses are lowest in each such epoch only (%(default)s)")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything random (%(default)s)")
     add("--limit", type=number(int, 1), help="use so many images for training and validation together")
     add("--data-dir", type=engine.path_option,

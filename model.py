@@ -19,17 +19,27 @@ PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images
 ZERO = np.float32(0)
 
 
-def build_model(name, dropout=None, l2=None):
+def build_model(name, dropout=None, l2=None, members=1):
     """Return the named network, not yet compiled.
 
     dropout: rate before the last layer; the convolutional part drops half as many.
     l2: factor of the penalty on the square of every kernel.
+    members: number of such networks side by side, each with its own weights, whose mean is the answer.
     None keeps the network's own value. Raises ValueError for an unknown name.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
     chosen = {key: value for key, value in {"dropout": dropout, "l2": l2}.items() if value is not None}
-    return Sequential([Input(IMAGE_SHAPE), *MODELS[name](**chosen)], name=name)
+    if members == 1:
+        return Sequential([Input(IMAGE_SHAPE), *MODELS[name](**chosen)], name=name)
+    images = Input(IMAGE_SHAPE)
+    networks = [Sequential(MODELS[name](**chosen), name=f"{name}_{number}") for number in range(members)]
+    return keras.Model(images, layers.Average()([network(images) for network in networks]), name=name)
+
+
+def members_of(model):
+    """Return the networks whose mean is the answer of a model of build_model."""
+    return [layer for layer in model.layers if isinstance(layer, Sequential)] or [model]
 
 
 def dropout_cnn(dropout=0.5, l2=0.0):
@@ -171,7 +181,8 @@ def training_twin(model, seed, step, focus=None):
         optimizer's `iterations` does. They decide what dropout drops.
     focus: a focus.Focus that is told the losses of images; the batches are then those that data.batches makes with it.
     """
-    return Halves(*(faster_network(model, (seed, half), step) for half in range(2)), focus)
+    return Halves(*([faster_network(network, (seed, 2 * number + half), step)
+                     for number, network in enumerate(members_of(model))] for half in range(2)), focus)
 
 
 def faster_network(model, seed, step):
@@ -184,13 +195,16 @@ def faster_network(model, seed, step):
         elif isinstance(layer, layers.BatchNormalization):
             layer = FusedBatchNormalization(layer, layer.momentum ** 0.5)  # as there are two halves to a step
         elif isinstance(layer, layers.Dropout):
-            layer = ByteDropout(layer.rate, (seed[0], 2 * len(waiting) + seed[1]), step)
+            layer = ByteDropout(layer.rate, (seed[0], 1000 * seed[1] + len(waiting)), step)
         faster.append(layer)
     return Sequential(faster)
 
 
 class Halves(keras.Model):
-    """Two networks that share their weights, and the images: a core each, with no waiting at every operation."""
+    """All members twice, on the same weights: a half of the images and a core for each, and no waiting in between.
+
+    In training every member learns by itself: what is called gives the answers of one after the other.
+    """
 
     def __init__(self, first, second, focus):
         super().__init__()
@@ -201,14 +215,27 @@ class Halves(keras.Model):
             images, _ = images
         count = tf.shape(images)[0]
         # A single image goes both ways, as nothing has no mean, and the second answer is cut off.
-        first = self.first(images[:tf.maximum(count // 2, 1)], training=training)
-        second = self.second(images[count // 2:], training=training)
-        return tf.concat([first, second], axis=0)[:count]
+        halves = images[:tf.maximum(count // 2, 1)], images[count // 2:]
+        answers = [tf.concat([network(half, training=training) for network, half in zip(pair, halves)], axis=0)[:count]
+                   for pair in zip(self.first, self.second)]
+        return tf.concat(answers, axis=0) if training else tf.add_n(answers) / len(answers)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y, sample_weight = (self._for_every_answer(values, y_pred) for values in (y, sample_weight))
         if isinstance(x, tuple):
-            self.focus.note(x[1], keras.losses.categorical_crossentropy(y, y_pred))
+            losses = tf.reshape(keras.losses.categorical_crossentropy(y, y_pred), (len(self.first), -1))
+            self.focus.note(x[1], tf.reduce_mean(losses, axis=0))
         return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y, sample_weight = (self._for_every_answer(values, y_pred) for values in (y, sample_weight))
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _for_every_answer(self, values, answers):
+        if len(self.first) == 1 or values is None:
+            return values
+        times = tf.shape(answers)[0] // tf.shape(values)[0]
+        return tf.tile(values, [times] + [1] * (len(values.shape) - 1))
 
 
 def unseen_rows(model):
@@ -295,6 +322,13 @@ class ByteDropout(layers.Layer):
 
 def predictor(model):
     """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does."""
+    predictors = [network_predictor(network) for network in members_of(model)]
+    if len(predictors) == 1:
+        return predictors[0]
+    return lambda image: sum(predict(image) for predict in predictors) / np.float32(len(predictors))
+
+
+def network_predictor(model):
     steps, waiting = [], [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
     while waiting:
         layer = waiting.pop(0)

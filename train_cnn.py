@@ -63,7 +63,7 @@ def set_up(config, dataset):
                             augment=functools.partial(augment.augment, kind=config["augment"]))
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
-    model = build_model(config["model"], config["dropout"], config["l2"])
+    model = build_model(config["model"], config["dropout"], config["l2"], config["members"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     optimizer = build_optimizer(config, len(training))
     # What is saved opens without this project, whose optimizer and schedule it would not know.
@@ -317,6 +317,8 @@ def parse_options(argv=None, refuse=None):
     add("--recipe", default="classic", choices=RECIPES,
         help="what the other options are where they are not given; the values below are those of %(default)s")
     add("--model", default=MODEL_NAMES[0], choices=MODEL_NAMES, help="network of model.py (%(default)s)")
+    add("--members", type=number(int, 1, 100), default=1,
+        help="networks that are trained side by side, and whose mean is the answer (%(default)s)")
     add("--epochs", type=number(int, 1, 1e6), default=50, help="at most so many (%(default)s)")
     add("--batch-size", type=number(int, 1), default=256, help="images a step (%(default)s)")
     add("--learning-rate", type=number(float, 1e-9, FLOAT32_MAX), default=3e-3,

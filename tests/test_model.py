@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import train_cnn
-from model import MODELS, ByteDropout, build_model, predictor, training_twin, unseen_rows
+from model import MODELS, ByteDropout, build_model, members_of, predictor, training_twin, unseen_rows
 
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
@@ -51,9 +51,9 @@ def test_pooling_before_the_activation_is_the_same_function():
     np.testing.assert_allclose(fast.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_predictor_gives_what_predict_gives(name):
-    model = build_model(name)
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in MODELS), ("allconv_cnn", 2)])
+def test_the_predictor_gives_what_predict_gives(name, members):
+    model = build_model(name, members=members)
     for weight in model.weights:
         if len(weight.shape) == 1:
             weight.assign(weight + 0.1)
@@ -86,9 +86,9 @@ def test_a_saved_model_opens_without_this_project(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_training_twin_is_the_same_function_of_the_same_weights(name):
-    model = build_model(name, l2=1e-3)
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in MODELS), ("allconv_cnn", 2)])
+def test_the_training_twin_is_the_same_function_of_the_same_weights(name, members):
+    model = build_model(name, l2=1e-3, members=members)
     for weight in model.weights:
         if len(weight.shape) == 1:  # biases and averages, which start at zero
             weight.assign(weight + 0.1)
@@ -125,6 +125,23 @@ def test_the_training_twin_normalises_batches_and_keeps_averages_as_the_network_
     for expected, average in zip(*averages):
         assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))  # neither 0s nor 1s
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_answer_of_several_members_is_their_mean_and_each_learns_by_itself():
+    model = build_model("silu_cnn", members=3)
+    networks = members_of(model)
+    answers = [network.predict(IMAGES, verbose=0) for network in networks]
+    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), np.mean(answers, axis=0), atol=1e-6)
+    assert np.std(answers, axis=0).max() > 1e-3
+    twin = training_twin(model, 0, keras.Variable(0, dtype="int64", trainable=False))
+    labels, weights = np.eye(10, dtype=np.float32)[:len(IMAGES)], np.float32([1, 2, 3, 4])
+    twin.compile("sgd", "categorical_crossentropy", weighted_metrics=["accuracy"])
+    losses = [np.mean(keras.losses.categorical_crossentropy(labels, network(IMAGES, training=True)) * weights)
+              for network in networks]
+    loss = twin.train_on_batch(*(np.concatenate([half, half]) for half in (IMAGES, labels, weights)))[0]
+    assert loss == pytest.approx(np.mean(losses), rel=1e-4)
+    loss = np.mean(keras.losses.categorical_crossentropy(labels, model.predict(IMAGES, verbose=0)))
+    assert twin.evaluate(IMAGES, labels, verbose=0)[0] == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

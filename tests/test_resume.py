@@ -54,7 +54,7 @@ def kill_at(monkeypatch, count):
 
 @pytest.mark.parametrize("options", [
     ["--schedule", "plateau", "--patience", "4", "--epochs", "12", "--dropout", "0"],
-    ["--recipe", "quick", "--dropout", "0.2", "--epochs", "4", "--ema-epochs", "2"],
+    ["--recipe", "quick", "--dropout", "0.2", "--epochs", "4", "--ema-epochs", "2", "--members", "2"],
 ], ids=["classic", "quick"])
 def test_a_run_that_was_killed_often_ends_as_one_that_was_not(unlearnable_data, tmp_path, monkeypatch, options):
     states, finish = {}, runs.finish  # weights, optimizer and averages

@@ -13,5 +13,5 @@ MUON_ONE_CYCLE = dict(
 RECIPES = {
     "classic": {},
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=7),
-    "strong": dict(MUON_ONE_CYCLE, model="silu_cnn", epochs=18, augment="flip+shift"),
+    "strong": dict(MUON_ONE_CYCLE, model="silu_cnn", members=2, epochs=9, augment="flip+shift"),
 }

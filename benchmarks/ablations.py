@@ -23,7 +23,7 @@ import engine  # noqa: E402
 import files  # noqa: E402
 import metrics  # noqa: E402
 import runs  # noqa: E402
-from results_table import settings, train  # noqa: E402
+from results_table import same, settings, train  # noqa: E402
 
 BASE = "--recipe quick --val-size 10000"
 SEEDS = 3
@@ -96,7 +96,7 @@ def main():
     entries = json.loads(record.read_text()) if record.exists() else {}
     for name in ("base", *(options.changes or CHANGES)):
         train_options = [*BASE.split(), *(CHANGES[name].options.split() if name in CHANGES else [])]
-        if entries.get(name, {}).get("settings") != settings(train_options):
+        if name not in entries or not same(entries[name]["settings"], train_options):
             entries[name] = {"settings": settings(train_options), "accuracies": {}}
         for seed in map(str, range(options.seeds)):
             if seed not in entries[name]["accuracies"]:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import files  # noqa: E402
 import runs  # noqa: E402
 from measure_speed import Worker, machine  # noqa: E402
-from results_table import call, settings, train  # noqa: E402
+from results_table import call, same, settings, train  # noqa: E402
 
 SEEDS = 3
 
@@ -140,7 +140,7 @@ def main():
     for row in options.rows or ROWS:
         known = entries.setdefault(row, {})
         for seed in map(str, range(options.seeds)):
-            if known.get(seed, {}).get("settings") == settings(options_of(row, seed)):
+            if seed in known and same(known[seed]["settings"], options_of(row, seed)):
                 continue
             if not worker:
                 worker = Worker("plain_epoch")

@@ -42,8 +42,7 @@ def result(name, seed, runs_dir):
 def train(run, options):
     """Train with the options of train_cnn.py, or go on, unless the run is finished. One of other options is refused."""
     if run.exists():
-        config = runs.load_config(run)
-        if any(config.get(key) != value for key, value in settings(options).items()):
+        if not same(runs.load_config(run), options):
             sys.exit(f"{run} was trained with other options; remove it to train it again")
         if not runs.is_finished(run):
             call("train_cnn.py", "--resume", str(run))
@@ -55,6 +54,12 @@ def settings(options):
     """Return what options of train_cnn.py mean, but for the places of things."""
     return {key: value for key, value in train_cnn.parse_options(options).items()
             if key not in ("runs_dir", "name", "data_dir")}
+
+
+def same(recorded, options):
+    """Return whether recorded settings are what the options mean. An option that came later has its default."""
+    recorded = {**settings([]), **recorded}
+    return all(recorded[key] == value for key, value in settings(options).items())
 
 
 def call(script, *options):

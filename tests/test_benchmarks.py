@@ -166,9 +166,17 @@ def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
 def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
     options = leaderboard.options_of("quick", "1")
     before = results_table.settings(options)
-    assert before["model"] == "allconv_cnn" and before["seed"] == 1
+    assert before["model"] == "allconv_cnn" and before["seed"] == 1 and results_table.same(before, options)
     monkeypatch.setitem(train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
+    assert not results_table.same(before, options)
     assert results_table.settings(options) == {**before, "label_smoothing": 0.2}
+
+
+def test_what_was_recorded_before_there_was_an_option_has_its_default():
+    recorded = results_table.settings(["--epochs", "3"])
+    del recorded["members"]
+    assert results_table.same(recorded, ["--epochs", "3"])
+    assert not results_table.same(recorded, ["--epochs", "3", "--members", "2"])
 
 
 def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run):

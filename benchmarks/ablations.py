@@ -48,6 +48,15 @@ CHANGES = {
 }
 
 
+def options_of(name):
+    return [*BASE.split(), *(CHANGES[name].options.split() if name in CHANGES else [])]
+
+
+def up_to_date(entries):
+    """Return the entries whose options mean now what they meant: a difference is of one recipe only."""
+    return {name: entry for name, entry in entries.items() if same(entry["settings"], options_of(name))}
+
+
 def accuracies(run):
     """Return the accuracies of a run on its validation images, in percent, with and without test-time flips."""
     engine.start()
@@ -93,16 +102,14 @@ def main():
         parser.error(f"no such change: {', '.join(sorted(unknown))}")
     options.output_dir.mkdir(parents=True, exist_ok=True)
     record = options.output_dir / "ablations.json"
-    entries = json.loads(record.read_text()) if record.exists() else {}
+    entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
     for name in ("base", *(options.changes or CHANGES)):
-        train_options = [*BASE.split(), *(CHANGES[name].options.split() if name in CHANGES else [])]
-        if name not in entries or not same(entries[name]["settings"], train_options):
-            entries[name] = {"settings": settings(train_options), "accuracies": {}}
+        entry = entries.setdefault(name, {"settings": settings(options_of(name)), "accuracies": {}})
         for seed in map(str, range(options.seeds)):
-            if seed not in entries[name]["accuracies"]:
+            if seed not in entry["accuracies"]:
                 run = options.runs_dir / f"{name}-{seed}"
-                train(run, [*train_options, "--seed", seed])
-                entries[name]["accuracies"][seed] = accuracies(run)
+                train(run, [*options_of(name), "--seed", seed])
+                entry["accuracies"][seed] = accuracies(run)
                 files.write_json(record, entries)
     (options.output_dir / "ablations.md").write_text(table(entries))
     print(f"\n{table(entries)}\nSaved {options.output_dir}/ablations.md and ablations.json")

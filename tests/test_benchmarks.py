@@ -193,3 +193,11 @@ def test_ablations_are_differences_of_the_same_seeds():
     table = ablations.table({"base": {"accuracies": base}, "flips": {"accuracies": changed}})
     assert "94.00 %" in table and "0.75 less" in table
     assert "| no flips | `--augment none` | -1.10 ± 1.27 | 2 |" in table
+
+
+def test_no_ablation_is_compared_with_another_recipe_s_base(monkeypatch):
+    entries = {name: {"settings": results_table.settings(ablations.options_of(name)), "accuracies": {}}
+               for name in ("base", "flips", "smoothing")}
+    assert ablations.up_to_date(entries) == entries
+    monkeypatch.setitem(train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
+    assert list(ablations.up_to_date(entries)) == ["smoothing"]

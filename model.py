@@ -117,14 +117,17 @@ def allconv_cnn(dropout=0.0, l2=0.0):
     ]
 
 
-def silu_cnn(dropout=0.0, l2=0.0):
-    """Four batch-normalised convolutions with SiLU: slower than allconv_cnn, and better after some epochs."""
+def silu_cnn(dropout=0.0, l2=0.0, third=128):
+    """Four batch-normalised convolutions with SiLU: slower than allconv_cnn, and better after some epochs.
+
+    third: filters of the third convolution.
+    """
     return [
         standardisation(),
         *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
         *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
         layers.Dropout(dropout / 2),
-        *convolution(128, 3, l2, padding="same", batch_norm=True, activation="silu"),
+        *convolution(third, 3, l2, padding="same", batch_norm=True, activation="silu"),
         *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
         layers.Flatten(),
         layers.Dropout(dropout),
@@ -132,7 +135,13 @@ def silu_cnn(dropout=0.0, l2=0.0):
     ]
 
 
-MODELS = {build.__name__: build for build in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, silu_cnn)}
+def slim_silu_cnn(dropout=0.0, l2=0.0):
+    """silu_cnn with three quarters of the weights: two of them, saved, take less than 2 MB."""
+    return silu_cnn(dropout, l2, third=96)
+
+
+MODELS = {build.__name__: build for build in (
+    dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, silu_cnn, slim_silu_cnn)}
 
 
 def standardisation():

@@ -14,4 +14,5 @@ RECIPES = {
     "classic": {},
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=7),
     "strong": dict(MUON_ONE_CYCLE, model="silu_cnn", members=2, epochs=9, augment="flip+shift"),
+    "best": dict(MUON_ONE_CYCLE, model="slim_silu_cnn", members=2, epochs=32, augment="flip+shift+erase"),
 }

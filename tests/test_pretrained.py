@@ -1,0 +1,42 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate_model
+import runs
+import train_cnn
+
+BEST = Path(__file__).parent.parent / "pretrained/best"
+
+
+def test_it_is_a_small_run_of_the_recipe():
+    assert {path.name for path in BEST.iterdir()} == {runs.CONFIG, runs.HISTORY_FILE, runs.MODEL, "metrics.json"}
+    assert (BEST / runs.MODEL).stat().st_size <= 2_000_000
+    config, recipe = runs.load_config(BEST), train_cnn.parse_options(["--recipe", "best"])
+    assert {key for key in recipe if config[key] != recipe[key]} <= {"runs_dir", "name"}
+    assert len(runs.load_history(BEST)) == config["epochs"]
+
+
+def test_it_opens_without_this_project(tmp_path):
+    script = f"""
+import keras, numpy
+model = keras.models.load_model({str(BEST / runs.MODEL)!r})
+assert model.count_params() <= 480_000
+assert model.predict(numpy.full((1, 28, 28, 1), 0.5), verbose=0).shape == (1, 10)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+def test_its_figures_are_reproduced(real_data, tmp_path):
+    before = {path: path.read_bytes() for path in BEST.iterdir()}
+    options = [str(BEST), "--data-dir", real_data, "--output-dir", str(tmp_path), "--test-time-flips"]
+    assert evaluate_model.main(options) == 0
+    results, saved = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, BEST))
+    # Another machine rounds otherwise, which may turn the answer to an image or two.
+    assert results["accuracy"] == pytest.approx(saved["accuracy"], abs=2.5e-4)
+    assert results["without_flips"]["accuracy"] == pytest.approx(saved["without_flips"]["accuracy"], abs=2.5e-4)
+    assert results["temperature"] == pytest.approx(saved["temperature"], rel=1e-2)
+    assert {path: path.read_bytes() for path in BEST.iterdir()} == before

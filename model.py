@@ -104,44 +104,47 @@ def lenet_l2(dropout=0.3, l2=1e-4):
 
 
 def allconv_cnn(dropout=0.0, l2=0.0):
-    """Three batch-normalised convolutions and nothing else: the most accurate for a minute of training."""
+    """Five batch-normalised convolutions and nothing else: the most accurate for a minute of training."""
+    def block(filters, pool=False):
+        return convolution(filters, 3, l2, padding="same", pool=pool, batch_norm=True)
+
     return [
         standardisation(),
-        *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True),
-        *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True),
+        *block(24, pool=True),
+        *block(32),
+        *block(32, pool=True),
         layers.Dropout(dropout / 2),
-        *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True),
+        *block(64),
+        *block(64, pool=True),
         layers.Flatten(),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def silu_cnn(dropout=0.0, l2=0.0, third=128):
-    """Four batch-normalised convolutions with SiLU: slower than allconv_cnn, and better after some epochs.
+def deep_cnn(dropout=0.0, l2=0.0):
+    """Eight batch-normalised convolutions with SiLU: the most accurate that a few minutes or an hour can train."""
+    def block(filters, pool=False):
+        return convolution(filters, 3, l2, padding="same", pool=pool, batch_norm=True, activation="silu")
 
-    third: filters of the third convolution.
-    """
     return [
         standardisation(),
-        *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
-        *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
+        *block(16),
+        *block(24, pool=True),
+        *block(32),
+        *block(32),
+        *block(48, pool=True),
         layers.Dropout(dropout / 2),
-        *convolution(third, 3, l2, padding="same", batch_norm=True, activation="silu"),
-        *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True, activation="silu"),
+        *block(64),
+        *block(64),
+        *block(96, pool=True),
         layers.Flatten(),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def slim_silu_cnn(dropout=0.0, l2=0.0):
-    """silu_cnn with three quarters of the weights: two of them, saved, take less than 2 MB."""
-    return silu_cnn(dropout, l2, third=96)
-
-
-MODELS = {build.__name__: build for build in (
-    dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, silu_cnn, slim_silu_cnn)}
+MODELS = {build.__name__: build for build in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn)}
 
 
 def standardisation():

@@ -12,7 +12,7 @@ MUON_ONE_CYCLE = dict(
 
 RECIPES = {
     "classic": {},
-    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=7),
-    "strong": dict(MUON_ONE_CYCLE, model="silu_cnn", members=2, epochs=9, augment="flip+shift"),
-    "best": dict(MUON_ONE_CYCLE, model="slim_silu_cnn", members=2, epochs=32, augment="flip+shift+erase"),
+    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=6),
+    "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=13, augment="flip+shift"),
+    "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=38, augment="flip+shift+erase"),
 }

@@ -30,7 +30,7 @@ import runs
 from recipes import RECIPES
 
 # As in model.py, whose import takes seconds.
-MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "silu_cnn", "slim_silu_cnn")
+MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "deep_cnn")
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python

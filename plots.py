@@ -20,7 +20,7 @@ def curves(history, chosen_epoch):
     marker = "o" if len(epochs) < 3 else None  # a line needs two points to be seen
     for axes, key, title in zip(figure.subplots(1, 2), ("accuracy", "loss"), ("Accuracy", "Loss")):
         axes.plot(epochs, [row[key] for row in history], color=BLUE, marker=marker, linestyle="--",
-                  label="training (dropout on)")
+                  label="training (while it learns)")
         axes.plot(epochs, [row[f"val_{key}"] for row in history], color=RED, marker=marker, label="validation")
         axes.axvline(chosen_epoch, color="0.4", linewidth=1, linestyle=":", label=f"kept: epoch {chosen_epoch}")
         axes.set(xlabel="Epoch", ylabel=title, title=title)

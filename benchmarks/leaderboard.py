@@ -9,6 +9,7 @@ in there is not trained again, and a training that was broken off goes on.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -75,7 +76,7 @@ def summaries(entries):
             for key in ("accuracy", "accuracy_without_flips", "cost", "seconds"):
                 values = [entry[key] for entry in several]
                 rows[row][key] = statistics.mean(values)
-                rows[row][f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else 0.0
+                rows[row][f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else math.nan
     return rows
 
 

@@ -104,18 +104,22 @@ def lenet_l2(dropout=0.3, l2=1e-4):
 
 
 def allconv_cnn(dropout=0.0, l2=0.0):
-    """Five batch-normalised convolutions and nothing else: the most accurate for a minute of training."""
-    def block(filters, pool=False):
-        return convolution(filters, 3, l2, padding="same", pool=pool, batch_norm=True)
+    """Five batch-normalised convolutions and nothing else: the most accurate for a minute of training.
+
+    Springenberg and others, "Striving for Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
+    A stride computes a quarter of what pooling would; but pooling the first maps, of few filters, costs little.
+    """
+    def block(filters, **options):
+        return convolution(filters, 3, l2, padding="same", batch_norm=True, **options)
 
     return [
         standardisation(),
-        *block(24, pool=True),
+        *block(16, pool=True),
         *block(32),
-        *block(32, pool=True),
+        *block(32, stride=2),
         layers.Dropout(dropout / 2),
         *block(64),
-        *block(64, pool=True),
+        *block(64, stride=2),
         layers.Flatten(),
         layers.Dropout(dropout),
         classifier(l2),
@@ -152,12 +156,12 @@ def standardisation():
     return layers.Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION)
 
 
-def convolution(filters, size, l2, padding="valid", pool=False, batch_norm=False, activation="relu"):
+def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_norm=False, activation="relu"):
     """Return the layers of one block: convolution, 2×2 max-pooling, batch normalisation, activation.
 
     With ReLU, pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
     """
-    block = [layers.Conv2D(filters, size, padding=padding, use_bias=not batch_norm,
+    block = [layers.Conv2D(filters, size, strides=stride, padding=padding, use_bias=not batch_norm,
                            kernel_regularizer=penalty(l2))]
     if pool:
         block.append(layers.MaxPooling2D())
@@ -396,11 +400,12 @@ def numpy_convolution(layer, pool):
     size, _, channels, filters = kernel.shape
     matrix, bias = kernel.reshape(-1, filters), np.asarray(layer.bias) if layer.use_bias else np.float32(0)
     _, rows, columns, _ = layer.input.shape
-    pixel = np.arange(rows * columns).reshape(rows, columns)
+    stride, pixel = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
     if layer.padding == "same":
-        before = (size - 1) // 2
-        pixel = np.pad(pixel, (before, size - 1 - before), constant_values=pixel.size)  # of a zero behind the last one
-    windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))
+        missing = [max((-(-length // stride) - 1) * stride + size - length, 0) for length in pixel.shape]
+        pixel = np.pad(pixel, [(each // 2, each - each // 2) for each in missing],
+                       constant_values=pixel.size)  # of a zero behind the last one
+    windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))[::stride, ::stride]
     height, width = windows.shape[0] // pool, windows.shape[1] // pool
     windows = np.ascontiguousarray([windows[i:height * pool:pool, j:width * pool:pool]
                                     for i in range(pool) for j in range(pool)])

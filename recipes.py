@@ -12,7 +12,7 @@ MUON_ONE_CYCLE = dict(
 
 RECIPES = {
     "classic": {},
-    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=6),
+    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9, learning_rate=0.03, batch_size=128),
     "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=13, augment="flip+shift"),
     "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=38, augment="flip+shift+erase"),
 }

@@ -70,6 +70,9 @@ def set_up(config, dataset):
     model.compile("adam", loss, metrics=["accuracy"])
     twin = training_twin(model, config["seed"], optimizer.iterations, focus)
     twin.compile(optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION)
+    # Metrics make their variables when they are first asked; a step that makes any is traced twice, for a second each.
+    answers = tf.zeros((1, len(data.CLASS_NAMES)))
+    twin.compute_metrics(None, answers, answers)
     return model, twin, training, validation, stream
 
 

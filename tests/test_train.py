@@ -13,6 +13,7 @@ import tensorflow as tf
 import data
 import runs
 import train_cnn
+from model import Halves
 
 SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001", "--schedule", "constant"]
 
@@ -65,6 +66,13 @@ def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(made_data, tm
         monkeypatch.setattr(runs, name, slow(getattr(runs, name)))
     monkeypatch.setattr(train_cnn.time, "perf_counter", lambda: now[0])
     assert [row["seconds"] for row in runs.load_history(train(tmp_path, "--epochs", "3"))] == [20, 20, 20]
+
+
+def test_a_step_is_traced_once(made_data, tmp_path, monkeypatch):
+    step, traced = Halves.train_step, []
+    monkeypatch.setattr(Halves, "train_step", lambda twin, batch: traced.append(twin) or step(twin, batch))
+    train(tmp_path, "--epochs", "2")
+    assert len(traced) == 1
 
 
 def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):

@@ -6,13 +6,13 @@ A recipe names the options in which it differs from `classic`, which stands in t
 """
 
 MUON_ONE_CYCLE = dict(
-    optimizer="muon", learning_rate=0.02, weight_decay=0.02, schedule="one-cycle",
+    optimizer="muon", learning_rate=0.03, weight_decay=0.02, batch_size=128, schedule="one-cycle",
     label_smoothing=0.05, easy_every=2, ema_epochs=0, patience=0,
 )
 
 RECIPES = {
     "classic": {},
-    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9, learning_rate=0.03, batch_size=128),
-    "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=13, augment="flip+shift"),
+    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9),
+    "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=12, augment="flip+shift"),
     "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=38, augment="flip+shift+erase"),
 }

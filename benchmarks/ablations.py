@@ -67,11 +67,11 @@ def accuracies(run):
             "without flips": 100 * metrics.accuracy(labels, plain)}
 
 
-def difference(changed, base):
+def difference(changed, base, key):
     """Return the mean of the differences over the seeds, and half its 95 % interval by Student's t."""
     from scipy.stats import t
 
-    each = [changed[seed]["with flips"] - base[seed]["with flips"] for seed in changed]
+    each = [changed[seed][key] - base[seed][key] for seed in changed]
     half = t.ppf(0.975, len(each) - 1) * statistics.stdev(each) / len(each) ** 0.5 if len(each) > 1 else float("nan")
     return statistics.mean(each), half
 
@@ -80,14 +80,16 @@ def table(entries):
     """Return the differences as Markdown, the most harmful change first."""
     base = entries["base"]["accuracies"]
     accuracy = statistics.mean(entry["with flips"] for entry in base.values())
-    rows = {name: difference(entry["accuracies"], base) for name, entry in entries.items() if name != "base"}
     gains = [entry["with flips"] - entry["without flips"] for entry in base.values()]
+    rows = {name: [difference(entry["accuracies"], base, key) for key in ("with flips", "without flips")]
+            for name, entry in entries.items() if name != "base"}
     lines = [f"`{BASE}` reaches {accuracy:.2f} % of the validation images with test-time flips, "
              f"mean of {len(base)} seeds; {statistics.mean(gains):.2f} less without test-time flips.", "",
-             "| changed | options | difference, points | seeds |", "|---|---|---|---|"]
-    for name, (mean, half) in sorted(rows.items(), key=lambda row: row[1]):
+             "| changed | options | difference, points | without test-time flips | seeds |", "|---|---|---|---|---|"]
+    for name, differences in sorted(rows.items(), key=lambda row: row[1]):
         change, n = CHANGES[name], len(entries[name]["accuracies"])
-        lines.append(f"| {change.what} | `{change.options}` | {mean:+.2f} ± {half:.2f} | {n} |")
+        points = " | ".join(f"{mean:+.2f} ± {half:.2f}" for mean, half in differences)
+        lines.append(f"| {change.what} | `{change.options}` | {points} | {n} |")
     return "\n".join(lines) + "\n"
 
 

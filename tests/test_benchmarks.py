@@ -186,13 +186,13 @@ def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run):
 
 def test_ablations_are_differences_of_the_same_seeds():
     base = {"0": {"with flips": 93.0, "without flips": 92.0}, "1": {"with flips": 95.0, "without flips": 94.5}}
-    changed = {"0": {"with flips": 92.0}, "1": {"with flips": 93.8}}
-    mean, half = ablations.difference(changed, base)
+    changed = {"0": {"with flips": 92.0, "without flips": 92.0}, "1": {"with flips": 93.8, "without flips": 94.5}}
+    mean, half = ablations.difference(changed, base, "with flips")
     # Student's t for one degree of freedom is 12.706, the standard error 0.1.
     assert (mean, half) == (pytest.approx(-1.1), pytest.approx(1.2706, rel=1e-4))
     table = ablations.table({"base": {"accuracies": base}, "flips": {"accuracies": changed}})
     assert "94.00 %" in table and "0.75 less" in table
-    assert "| no flips | `--augment none` | -1.10 ± 1.27 | 2 |" in table
+    assert "| no flips | `--augment none` | -1.10 ± 1.27 | +0.00 ± 0.00 | 2 |" in table
 
 
 def test_no_ablation_is_compared_with_another_recipe_s_base(monkeypatch):

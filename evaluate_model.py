@@ -7,8 +7,6 @@
 Leaves metrics.json, predictions.npz, figures/ and report.html in the run's own directory.
 """
 
-import base64
-import html
 import json
 import os
 import statistics
@@ -22,6 +20,7 @@ import numpy as np
 import data
 import files
 import metrics
+import report
 import runs
 
 BATCH = 250
@@ -182,44 +181,22 @@ def write(folder, results, labels, probabilities, figures, config):
         (unfinished / "figures").mkdir()
         for name, figure in figures.items():
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
-        page = report(results, config, unfinished / "figures")
-        (unfinished / "report.html").write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        (unfinished / "report.html").write_text(page(results, config, unfinished / "figures"),
+                                                encoding="utf-8", errors="xmlcharrefreplace")
         files.write_json(unfinished / "metrics.json", results)
 
 
-def report(results, config, figures):
-    """Return an HTML page that holds its pictures in itself and needs no network."""
-    def table(head, rows):
-        cells = [f"<th>{html.escape(text)}</th>" for text in head]
-        lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
-        return "<table><tr>" + "</tr>\n<tr>".join(["".join(cells), *lines]) + "</tr></table>"
-
-    pictures = "\n".join(
-        f'<figure><img alt="{name}" src="data:image/png;base64,'
-        f'{base64.b64encode((figures / f"{name}.png").read_bytes()).decode()}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for name, caption in CAPTIONS.items())
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(config["model"])} on Fashion-MNIST</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }}
-td, th {{ border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right; }}
-td:first-child, th:first-child {{ text-align: left; }}
-td {{ overflow-wrap: anywhere; }}
-figure {{ margin: 2rem 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; }}
-</style></head><body>
-<h1>{html.escape(config["model"])} on Fashion-MNIST</h1>
-<p>{html.escape(headline(results))}</p>
-{table(SCORES, score_rows(results))}
-{pictures}
-<h2>Each class of the test set</h2>
-{table(CLASS_SCORES, class_rows(results))}
-<h2>Settings</h2>
-{table(["", ""], ((key, json.dumps(value)) for key, value in config.items()))}
-</body></html>
-"""
+def page(results, config, figures):
+    """Return the report as HTML. figures: the folder that holds them."""
+    return report.page(
+        f"{config['model']} on Fashion-MNIST",
+        report.paragraph(headline(results)),
+        report.table(SCORES, score_rows(results)),
+        *(report.picture(figures / f"{name}.png", caption) for name, caption in CAPTIONS.items()),
+        report.heading("Each class of the test set"),
+        report.table(CLASS_SCORES, class_rows(results)),
+        report.heading("Settings"),
+        report.table(["", ""], ((key, json.dumps(value)) for key, value in config.items())))
 
 
 def headline(results):

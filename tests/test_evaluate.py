@@ -122,7 +122,7 @@ def test_an_interrupted_evaluation_leaves_the_older_one(run, capsys, monkeypatch
     for name in ("metrics.json", "report.html"):
         (run / name).write_text("older")
     before = {path: path.read_bytes() for path in run.iterdir()}
-    monkeypatch.setattr(evaluate_model, "report", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(evaluate_model, "page", lambda *_: signal.raise_signal(number))
     assert evaluate_model.main([str(run)]) == code
     assert {path: path.read_bytes() for path in run.iterdir()} == before
     assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Web pages that hold their pictures in themselves and need no network: texts and rows in, HTML out."""
+
+import base64
+import html
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right; }
+td:first-child, th:first-child { text-align: left; }
+td { overflow-wrap: anywhere; }
+figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
+"""
+
+
+def page(title, *parts):
+    """Return a page whose parts are HTML, as the functions below return it."""
+    body = "\n".join(parts)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(title)}</title>
+<style>{STYLE}</style></head><body>
+<h1>{html.escape(title)}</h1>
+{body}
+</body></html>
+"""
+
+
+def heading(text):
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def paragraph(text):
+    return f"<p>{html.escape(text)}</p>"
+
+
+def table(head, rows):
+    """head: a text a column; rows: lists of what belongs under them."""
+    cells = [f"<th>{html.escape(text)}</th>" for text in head]
+    lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table><tr>" + "</tr>\n<tr>".join(["".join(cells), *lines]) + "</tr></table>"
+
+
+def picture(path, caption):
+    """path: of a PNG file, whose bytes go into the page."""
+    return (f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
+            f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>')

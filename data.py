@@ -296,7 +296,7 @@ def _download(folder):
     failures = []
     for mirror in MIRRORS:
         try:
-            with _socket_timeout():
+            with socket_timeout():
                 for name in FILES:
                     keras.utils.get_file(f"{name}.gz", mirror + f"{name}.gz", cache_dir=folder,
                                          cache_subdir="", force_download=True)
@@ -308,7 +308,7 @@ def _download(folder):
 
 
 @contextlib.contextmanager
-def _socket_timeout():
+def socket_timeout():
     """Keras' download sets no time limit of its own: a silent network would hang it for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)

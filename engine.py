@@ -84,8 +84,9 @@ def start(seed=None, at_once=None):
     # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if at_once:
+        at_once = min(at_once, cores())
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(at_once))
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max((os.cpu_count() or 1) // at_once, 1)))
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores() // at_once))
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         with _quiet_start_up():
@@ -106,6 +107,11 @@ def start(seed=None, at_once=None):
     if seed is not None:
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
+
+
+def cores():
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ Each takes images (N, 28, 28, 1) with values in [0, 1] and returns probabilities
 All are stock Keras layers, so a saved model opens with keras.models.load_model anywhere.
 """
 
+import os
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -16,20 +19,24 @@ from keras import Input, Sequential, layers, regularizers
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
 PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images
+MOMENTUM = 0.9  # of batch normalisation: Keras' 0.99 needs more steps to settle than an epoch has
 ZERO = np.float32(0)
 
 
-def build_model(name, dropout=None, l2=None, members=1):
+def build_model(name, members=1, **options):
     """Return the named network, not yet compiled.
 
-    dropout: rate before the last layer; the convolutional part drops half as many.
-    l2: factor of the penalty on the square of every kernel.
     members: number of such networks side by side, each with its own weights, whose mean is the answer.
-    None keeps the network's own value. Raises ValueError for an unknown name.
+    options: those of the network's own function; with None it keeps its own value.
+        dropout: rate before the last layer; the convolutional part drops half as many.
+        l2: factor of the penalty on the square of every kernel.
+        width: factor of the numbers of filters and units.
+        batch_norm: whether batch normalisation follows every hidden layer but the last dense ones.
+    Raises ValueError for an unknown name, TypeError for an option that the network does not have.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
-    chosen = {key: value for key, value in {"dropout": dropout, "l2": l2}.items() if value is not None}
+    chosen = {key: value for key, value in options.items() if value is not None}
     if members == 1:
         return Sequential([Input(IMAGE_SHAPE), *MODELS[name](**chosen)], name=name)
     images = Input(IMAGE_SHAPE)
@@ -42,75 +49,75 @@ def members_of(model):
     return [layer for layer in model.layers if isinstance(layer, Sequential)] or [model]
 
 
-def dropout_cnn(dropout=0.5, l2=0.0):
+def dropout_cnn(dropout=0.5, l2=0.0, width=1, batch_norm=False):
     """Two convolutions, two dropouts: the network of most tutorials."""
     return [
-        *convolution(32, 3, l2, pool=True),
-        *convolution(64, 3, l2, pool=True),
+        *convolution(32 * width, 3, l2, pool=True, batch_norm=batch_norm),
+        *convolution(64 * width, 3, l2, pool=True, batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
-        *dense(128, l2),
+        *dense(128 * width, l2, batch_norm),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def batchnorm_cnn(dropout=0.4, l2=0.0):
+def batchnorm_cnn(dropout=0.4, l2=0.0, width=1, batch_norm=True):
     """Two blocks of convolution, batch normalisation and dropout, then a dense layer."""
     return [
-        *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True),
+        *convolution(32 * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
-        *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True),
+        *convolution(64 * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
-        *dense(128, l2, batch_norm=True),
+        *dense(128 * width, l2, batch_norm),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def gap_cnn(dropout=0.3, l2=0.0):
-    """Three batch-normalised blocks, then the mean of every channel instead of a flattened map."""
+def gap_cnn(dropout=0.3, l2=0.0, width=1, batch_norm=True, convolutions=3):
+    """Batch-normalised blocks, each of twice the filters, then the mean of every channel instead of a flattened map.
+
+    convolutions: number of blocks, from 1 to 4.
+    """
+    blocks = [[*convolution(32 * 2 ** number * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
+               layers.Dropout(dropout / 2)] for number in range(convolutions)]
     return [
-        *convolution(32, 3, l2, padding="same", pool=True, batch_norm=True),
-        layers.Dropout(dropout / 2),
-        *convolution(64, 3, l2, padding="same", pool=True, batch_norm=True),
-        layers.Dropout(dropout / 2),
-        *convolution(128, 3, l2, padding="same", pool=True, batch_norm=True),
-        layers.Dropout(dropout / 2),
+        *(layer for block in blocks for layer in block),
         layers.GlobalAveragePooling2D(),
-        *dense(128, l2),
+        *dense(128 * width, l2),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def lenet_l2(dropout=0.3, l2=1e-4):
+def lenet_l2(dropout=0.3, l2=1e-4, width=1, batch_norm=False):
     """LeNet-5 with ReLU, max-pooling, more filters, and L2 and dropout against overfitting.
 
     LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998.
     """
     return [
-        *convolution(20, 5, l2, padding="same", pool=True),
-        *convolution(50, 5, l2, pool=True),
+        *convolution(20 * width, 5, l2, padding="same", pool=True, batch_norm=batch_norm),
+        *convolution(50 * width, 5, l2, pool=True, batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
-        *dense(120, l2),
+        *dense(120 * width, l2),
         layers.Dropout(dropout),
-        *dense(84, l2),
+        *dense(84 * width, l2),
         layers.Dropout(dropout),
         classifier(l2),
     ]
 
 
-def allconv_cnn(dropout=0.0, l2=0.0):
+def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
     """Five batch-normalised convolutions and nothing else: the most accurate for a minute of training.
 
     Springenberg and others, "Striving for Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
     A stride computes a quarter of what pooling would; but pooling the first maps, of few filters, costs little.
     """
     def block(filters, **options):
-        return convolution(filters, 3, l2, padding="same", batch_norm=True, **options)
+        return convolution(filters * width, 3, l2, padding="same", batch_norm=batch_norm, **options)
 
     return [
         standardisation(),
@@ -126,10 +133,10 @@ def allconv_cnn(dropout=0.0, l2=0.0):
     ]
 
 
-def deep_cnn(dropout=0.0, l2=0.0):
+def deep_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
     """Eight batch-normalised convolutions with SiLU: the most accurate that a few minutes or an hour can train."""
     def block(filters, pool=False):
-        return convolution(filters, 3, l2, padding="same", pool=pool, batch_norm=True, activation="silu")
+        return convolution(filters * width, 3, l2, padding="same", pool=pool, batch_norm=batch_norm, activation="silu")
 
     return [
         standardisation(),
@@ -148,7 +155,53 @@ def deep_cnn(dropout=0.0, l2=0.0):
     ]
 
 
-MODELS = {build.__name__: build for build in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn)}
+def mobilenet(dropout=0.3, width=1):
+    """MobileNetV2 as Keras Applications has it, on images enlarged to 32 × 32 by a black margin, in three channels.
+
+    Sandler and others, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", https://arxiv.org/abs/1801.04381
+    Its weights are drawn by chance; load_backbone() gives it those of borrowed_weights().
+    """
+    backbone = backbone_of(width)
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    return [
+        layers.ZeroPadding2D(2),  # not Resizing, after which all layers train unless they are told not to
+        layers.Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),  # the same grey three times
+        layers.Rescaling(2, offset=-1),
+        backbone,
+        layers.Dropout(dropout),
+        classifier(l2=0),
+    ]
+
+
+def backbone_of(width, weights=None):
+    return keras.applications.MobileNetV2((32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg")
+
+
+def borrowed_weights(width, weights):
+    """Return ImageNet's weights of the backbone, for "imagenet", or those in a file.
+
+    Raises ValueError where they cannot be had or are of another network.
+    """
+    if weights != "imagenet" and not os.path.isfile(weights):
+        raise ValueError(f"the weights {weights} cannot be had (there is no such file)")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
+            return backbone_of(width, weights).get_weights()
+    except Exception as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
+        raise ValueError(f"the weights {weights} cannot be had ({str(error).strip().splitlines()[0]})") from None
+
+
+def load_backbone(model, borrowed):
+    """Give every member of a `mobilenet` the borrowed weights."""
+    for network in members_of(model):
+        backbone, = (layer for layer in network.layers if isinstance(layer, keras.Model))
+        backbone.set_weights(borrowed)
+
+
+MODELS = {build.__name__: build for build in
+          (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn, mobilenet)}
 
 
 def standardisation():
@@ -161,7 +214,7 @@ def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_
 
     With ReLU, pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
     """
-    block = [layers.Conv2D(filters, size, strides=stride, padding=padding, use_bias=not batch_norm,
+    block = [layers.Conv2D(whole(filters), size, strides=stride, padding=padding, use_bias=not batch_norm,
                            kernel_regularizer=penalty(l2))]
     if pool:
         block.append(layers.MaxPooling2D())
@@ -169,13 +222,16 @@ def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_
 
 
 def dense(units, l2, batch_norm=False):
-    return [layers.Dense(units, use_bias=not batch_norm, kernel_regularizer=penalty(l2)),
+    return [layers.Dense(whole(units), use_bias=not batch_norm, kernel_regularizer=penalty(l2)),
             *normalised(batch_norm)]
 
 
+def whole(number):
+    return max(round(number), 1)
+
+
 def normalised(batch_norm, activation="relu"):
-    # The default momentum of 0.99 needs more steps to settle than an epoch has.
-    return [layers.BatchNormalization(momentum=0.9)] * batch_norm + [layers.Activation(activation)]
+    return [layers.BatchNormalization(momentum=MOMENTUM)] * batch_norm + [layers.Activation(activation)]
 
 
 def classifier(l2):
@@ -337,8 +393,15 @@ class ByteDropout(layers.Layer):
 # One image at a time, in NumPy: TensorFlow takes longer to be called than to compute so little.
 
 def predictor(model):
-    """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does."""
-    predictors = [network_predictor(network) for network in members_of(model)]
+    """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does.
+
+    A network with layers that NumPy does not have here is compiled by TensorFlow.
+    """
+    try:
+        predictors = [network_predictor(network) for network in members_of(model)]
+    except TypeError:
+        compiled = tf.function(model, input_signature=[tf.TensorSpec((1, *IMAGE_SHAPE))])
+        return lambda image: compiled(image[None])[0].numpy()
     if len(predictors) == 1:
         return predictors[0]
     return lambda image: sum(predict(image) for predict in predictors) / np.float32(len(predictors))

@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,7 +31,14 @@ import runs
 from recipes import RECIPES
 
 # As in model.py, whose import takes seconds.
-MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "deep_cnn")
+MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "deep_cnn", "mobilenet")
+# Options that not every network has, and those that have it.
+OWN = {
+    "l2": MODEL_NAMES[:-1],
+    "batch_norm": MODEL_NAMES[:-1],
+    "convolutions": ("gap_cnn",),
+    "weights": ("mobilenet",),
+}
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 STEPS_PER_EXECUTION = 32  # batches between two returns to Python
@@ -63,7 +71,10 @@ def set_up(config, dataset):
                             augment=functools.partial(augment.augment, kind=config["augment"]))
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
-    model = build_model(config["model"], config["dropout"], config["l2"], config["members"])
+    chosen = {name: config[name] for name in ("dropout", "l2", "width", "convolutions")}
+    if config["batch_norm"]:
+        chosen["batch_norm"] = config["batch_norm"] == "yes"
+    model = build_model(config["model"], config["members"], **chosen)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     optimizer = build_optimizer(config, len(training))
     # What is saved opens without this project, whose optimizer and schedule it would not know.
@@ -76,11 +87,12 @@ def set_up(config, dataset):
     return model, twin, training, validation, stream
 
 
-def train(config, run=None):
+def train(config, run=None, callbacks=()):
     """Train one network as the config says and return the path of its run directory.
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
     run: an unfinished run directory of that very config, to go on as if it had never been broken off.
+    callbacks: of Keras, that are called after the epoch is saved.
     Raises data.DataError, runs.RunError, TrainingError; a KeyboardInterrupt says what was saved.
     """
     engine.start(config["seed"], at_once=2)  # the halves of training_twin
@@ -94,6 +106,8 @@ def train(config, run=None):
     state = [*model.weights, *twin.optimizer.variables, *([twin.focus.losses] if twin.focus else [])]
 
     if not run:
+        if config["weights"]:
+            load_weights(config, model)
         run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
     elif config["fingerprint"] != dataset.fingerprint:
         raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
@@ -105,7 +119,8 @@ def train(config, run=None):
             with last_words(f"train_cnn.py: killed, or crashed; if nobody did it, memory ran out: other programs or "
                             f"--batch-size {config['batch_size']} take too much. {how_to_go_on(run)}"):
                 with interrupts_noted() as interrupts:
-                    callbacks = epoch_callbacks(run, config, model, twin, state, history, stream, interrupts)
+                    callbacks = [*epoch_callbacks(run, config, model, twin, state, history, stream, interrupts),
+                                 *callbacks]
                     if not is_over(config, history):
                         twin.fit(training, validation_data=validation, initial_epoch=len(history), shuffle=False,
                                  epochs=config["epochs"], callbacks=callbacks, verbose=1 if sys.stdout.isatty() else 2)
@@ -128,6 +143,17 @@ def train(config, run=None):
           f"{chosen['val_accuracy']:.2%}, loss {chosen['val_loss']:.4f}")
     print(f"Saved {run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
     return run
+
+
+def load_weights(config, model):
+    """Raises TrainingError."""
+    from model import borrowed_weights, load_backbone
+
+    try:
+        with data.socket_timeout():
+            load_backbone(model, borrowed_weights(config["width"], config["weights"]))
+    except ValueError as error:
+        raise TrainingError(f"{error}; name a file that holds them, or leave --weights out") from None
 
 
 def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts):
@@ -294,6 +320,9 @@ def interrupts_noted():
     while it traces a function, does not see it.
     """
     noted = []
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main one alone
+        yield noted
+        return
 
     def note(number, frame):
         noted.append(engine.Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
@@ -308,14 +337,8 @@ def interrupts_noted():
             signal.signal(number, handler)
 
 
-def parse_options(argv=None, refuse=None):
-    """Return the options as a dict, with `resume` only where it is given.
-
-    On a wrong one, calls `refuse` with a message, or exits with code 2.
-    """
+def option_parser():
     parser = engine.Parser(__doc__)
-    if refuse:
-        parser.error = refuse
     add = parser.add_argument
     add("--recipe", default="classic", choices=RECIPES,
         help="what the other options are where they are not given; the values below are those of %(default)s")
@@ -341,6 +364,12 @@ def parse_options(argv=None, refuse=None):
     add("--dropout", type=number(float, 0, 1),
         help="rate before the last layer, half as much between convolutions (the network's own)")
     add("--l2", type=number(float, 0, FLOAT32_MAX), help="factor of the penalty on squared kernels (the network's own)")
+    add("--width", type=number(float, 0.05, 20), default=1.0,
+        help="factor of the numbers of filters and units (%(default)s)")
+    add("--batch-norm", choices=("yes", "no"), help="normalise batches after every layer (the network's own)")
+    add("--convolutions", type=int, choices=range(1, 5), help="of gap_cnn (3)")
+    add("--weights", type=engine.path_option, metavar="imagenet|FILE",
+        help="what mobilenet starts from, fetched by Keras or from a file of its backbone's weights (by chance)")
     add("--label-smoothing", type=number(float, 0, 1), default=0.0, help="(%(default)s)")
     add("--val-size", type=number(float, 0), default=5000,
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
@@ -355,6 +384,17 @@ def parse_options(argv=None, refuse=None):
     add("--name", type=run_name, help="of the run directory (time and network)")
     add("--resume", type=engine.path_option, nargs="?", const=NEWEST, metavar="RUN",
         help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
+    return parser
+
+
+def parse_options(argv=None, refuse=None):
+    """Return the options as a dict, with `resume` only where it is given.
+
+    On a wrong one, calls `refuse` with a message, or exits with code 2.
+    """
+    parser = option_parser()
+    if refuse:
+        parser.error = refuse
     parser.set_defaults(**RECIPES[parser.parse_args(argv).recipe])
     options = vars(parser.parse_args(argv))
     if options["resume"] is None:
@@ -364,6 +404,9 @@ def parse_options(argv=None, refuse=None):
             if value != parser.get_default(key) and key not in ("resume", "runs_dir", "data_dir"):
                 parser.error(f"--resume takes --{key.replace('_', '-')} from the run")
         return options
+    for name, models in OWN.items():
+        if options[name] is not None and options["model"] not in models:
+            parser.error(f"--{name.replace('_', '-')} does nothing in {options['model']}")
     try:
         train_size, _ = data.split_sizes(options["val_size"], options["limit"])
         options["val_size"] = data.split_sizes(options["val_size"])[1]
@@ -372,6 +415,17 @@ def parse_options(argv=None, refuse=None):
     if options["batch_size"] > train_size:
         parser.error(f"--batch-size {options['batch_size']} is more than the {train_size} training images")
     return options
+
+
+def settings(config):
+    """Return what decides what a training gives: no places of things."""
+    return {key: value for key, value in config.items() if key not in ("runs_dir", "name", "data_dir")}
+
+
+def same_settings(recorded, config):
+    """Return whether a config that was recorded is of the same settings. An option that came later has its default."""
+    recorded = {**vars(option_parser().parse_args([])), **recorded}
+    return all(recorded[key] == value for key, value in settings(config).items())
 
 
 def options_of(run, names):

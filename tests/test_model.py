@@ -7,8 +7,11 @@ import pytest
 import tensorflow as tf
 
 import train_cnn
-from model import MODELS, ByteDropout, build_model, members_of, predictor, training_twin, unseen_rows
+from model import (
+    MODELS, ByteDropout, backbone_of, borrowed_weights, build_model, load_backbone, members_of, predictor, training_twin,
+    unseen_rows)
 
+OURS = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 
@@ -28,7 +31,7 @@ def test_every_model_returns_probabilities(name):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OURS)
 def test_dropout_and_l2_do_something_for_every_model(name):
     assert sorted({layer.rate for layer in build_model(name, dropout=0.2).layers
                    if isinstance(layer, keras.layers.Dropout)}) == [0.1, 0.2]
@@ -51,7 +54,7 @@ def test_pooling_before_the_activation_is_the_same_function():
     np.testing.assert_allclose(fast.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in MODELS), ("allconv_cnn", 2)])
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("allconv_cnn", 2)])
 def test_the_predictor_gives_what_predict_gives(name, members):
     model = build_model(name, members=members)
     for weight in model.weights:
@@ -64,9 +67,48 @@ def test_the_predictor_gives_what_predict_gives(name, members):
         np.testing.assert_allclose(predict(image), probabilities, atol=1e-6)
 
 
-def test_the_predictor_refuses_layers_it_does_not_know():
-    with pytest.raises(TypeError, match="LayerNormalization"):
-        predictor(keras.Sequential([keras.Input((28, 28, 1)), keras.layers.LayerNormalization()]))
+def test_a_network_that_numpy_does_not_know_is_compiled():
+    model = build_model("mobilenet", width=0.35)
+    for weight in model.layers[3].trainable_weights:
+        weight.assign(2 * weight)  # before training its answers hardly differ
+    predict, expected = predictor(model), model.predict(IMAGES, verbose=0)
+    assert expected.std(axis=0).max() > 1e-4
+    for image, probabilities in zip(IMAGES, expected):
+        np.testing.assert_allclose(predict(image), probabilities, atol=1e-5)
+    np.testing.assert_allclose(training_twin(model, 0, None)(IMAGES), expected, atol=1e-5)
+    np.testing.assert_allclose(model(IMAGES), expected, atol=1e-5)
+
+
+def test_mobilenet_borrows_the_weights_of_a_file(tmp_path):
+    source, model = backbone_of(0.35), build_model("mobilenet", width=0.35)
+    source.save_weights(tmp_path / "own.weights.h5")
+    load_backbone(model, borrowed_weights(0.35, str(tmp_path / "own.weights.h5")))
+    for own, borrowed in zip(model.layers[3].weights, source.weights):
+        np.testing.assert_array_equal(own, borrowed)
+
+    (tmp_path / "cut.weights.h5").write_bytes((tmp_path / "own.weights.h5").read_bytes()[:5000])
+    for width, file in ((0.35, "cut.weights.h5"), (0.5, "own.weights.h5"), (0.35, "missing.h5")):
+        with pytest.raises(ValueError, match="cannot be had") as error:
+            borrowed_weights(width, str(tmp_path / file))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_width_and_batch_norm_do_something_for_every_model(name):
+    def kinds(kind, **options):
+        return [layer for layer in build_model(name, **options).layers if isinstance(layer, kind)]
+
+    assert [layer.filters for layer in kinds(keras.layers.Conv2D, width=1.5)] == [
+        round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)]
+    assert not kinds(keras.layers.BatchNormalization, batch_norm=False)
+    assert len(kinds(keras.layers.BatchNormalization, batch_norm=True)) >= len(kinds(keras.layers.Conv2D))
+
+
+def test_gap_cnn_has_as_many_convolutions_as_it_is_told():
+    for number in (1, 2, 3, 4):
+        model = build_model("gap_cnn", convolutions=number)
+        assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == number
+        assert model(IMAGES).shape == (4, 10)
 
 
 def test_unknown_models_are_refused_with_the_known_ones():
@@ -86,7 +128,7 @@ def test_a_saved_model_opens_without_this_project(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in MODELS), ("allconv_cnn", 2)])
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("allconv_cnn", 2)])
 def test_the_training_twin_is_the_same_function_of_the_same_weights(name, members):
     model = build_model(name, l2=1e-3, members=members)
     for weight in model.weights:
@@ -161,7 +203,7 @@ def test_the_halves_of_a_batch_drop_different_values():
 
 
 def test_rows_that_pooling_leaves_out_are_not_computed():
-    assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0, 0]
+    assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0, 0, 0]
     model, changed = build_model("dropout_cnn"), IMAGES.copy()
     changed[:, -2:] = 0
     np.testing.assert_array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))

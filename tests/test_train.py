@@ -134,6 +134,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
     ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
     ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
     ["--ema-epochs", "0"], ["--ema-epochs", "2"], ["--optimizer", "muon"], ["--weight-decay", "1"],
+    ["--batch-norm", "yes"],
 ], ids=lambda option: option[0])
 def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
     if not plain:  # trained once, for all options
@@ -151,6 +152,10 @@ def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[])
     (["--schedule", "linear"], "one-cycle"), (["--patience", "-1"], "--patience"),
     (["--dropout", "1"], "--dropout"), (["--l2", "-1"], "--l2"), (["--label-smoothing", "1"], "--label-smoothing"),
     (["--val-size", "600"], "600"), (["--val-size", "0"], "validation size"), (["--limit", "601"], "limit"),
+    (["--width", "0"], "--width"), (["--batch-norm", "often"], "--batch-norm"),
+    (["--convolutions", "2"], "--convolutions does nothing in dropout_cnn"),
+    (["--model", "gap_cnn", "--convolutions", "5"], "--convolutions"),
+    (["--weights", "imagenet"], "--weights"), (["--model", "mobilenet", "--l2", "0.1"], "--l2"),
     (["--augment", "mixup"], "flip"), (["--seed", "-1"], "--seed"), (["--seed", str(2**31)], "--seed"),
     (["--name", "../up"], "--name"), (["--name", ""], "--name"), (["--epoch", "3"], "--epoch"), (["more"], "more"),
 ])
@@ -176,6 +181,15 @@ def test_wrong_paths_are_named(made_data, tmp_path, capfd):
     assert str(file) in failure(capfd, "--runs-dir", str(file))
     (tmp_path / "runs/mine").mkdir(parents=True)
     assert "choose another --name" in failure(capfd, "--runs-dir", str(tmp_path / "runs"), "--name", "mine")
+
+
+def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_path, capfd):
+    (tmp_path / "text.h5").write_text("no weights")
+    for file in ("missing.h5", "text.h5"):
+        message = failure(capfd, "--model", "mobilenet", "--weights", str(tmp_path / file), "--runs-dir",
+                          str(tmp_path / "runs"))
+        assert f"{file} cannot be had" in message and "leave --weights out" in message
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):

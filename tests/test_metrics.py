@@ -62,3 +62,18 @@ def test_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
     assert metrics.calibration_error(LABELS, PROBABILITIES) == pytest.approx(error)
     counts, confidences, accuracies = metrics.reliability(np.array([0, 1]), np.array([[1., 0.], [1., 0.]]))
     assert counts.tolist() == [0] * 14 + [2] and (confidences[-1], accuracies[-1]) == (1, 0.5)
+
+
+def test_the_interval_of_a_difference_knows_ties_from_differences():
+    rng = np.random.default_rng(1)
+    hard = rng.random(2000) < 0.3
+    one = np.stack([~hard | (rng.random(2000) < 0.5) for _ in range(3)])
+    two = np.stack([~hard | (rng.random(2000) < 0.5) for _ in range(3)])
+    worse = one & (rng.random((3, 2000)) > 0.05)
+    difference, low, high = metrics.difference_interval(two, one)
+    assert difference == pytest.approx(two.mean() - one.mean()) and low < 0 < high
+    difference, low, high = metrics.difference_interval(worse, one)
+    assert low < difference < high < -0.02
+    assert metrics.difference_interval(one, one)[0] == 0
+    # The same images in both: a bootstrap of each by itself would be wider than what both have in common.
+    assert metrics.difference_interval(worse[:1], one[:1])[2] - metrics.difference_interval(worse[:1], one[:1])[1] < 0.025

@@ -44,7 +44,7 @@ def hog_svm(seed):
 
 BASELINES = {
     "dummy": lambda seed: on_pixels(DummyClassifier(strategy="uniform", random_state=seed)),
-    "logistic_regression": lambda seed: on_pixels(LogisticRegression(C=0.1, max_iter=300, random_state=seed)),
+    "logistic_regression": lambda seed: on_pixels(LogisticRegression(C=0.01, max_iter=500, random_state=seed)),
     "linear_svm": lambda seed: on_pixels(LinearSVC(C=0.01, dual=False, random_state=seed)),
     "knn": lambda seed: on_pixels(KNeighborsClassifier(5, weights="distance")),
     "random_forest": lambda seed: on_pixels(RandomForestClassifier(200, n_jobs=-1, random_state=seed)),

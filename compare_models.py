@@ -78,7 +78,8 @@ def attempt(name, config):
     runs_dir = Path(config["runs_dir"])
     try:
         (runs_dir / "logs").mkdir(parents=True, exist_ok=True)
-        with open(runs_dir / "logs" / f"{config['name']}.log", "a") as log, contextlib.redirect_stdout(log):
+        with (open(runs_dir / "logs" / f"{config['name']}.log", "a") as log, contextlib.redirect_stdout(log),
+              contextlib.redirect_stderr(log)):
             folder = runs_dir / config["name"]
             if not is_finished(folder, config):
                 result = score_network(folder, config) if CONTESTANTS[name] else score_baseline(folder, name, config)
@@ -351,8 +352,8 @@ def compare(config, refuse=None):
                        **{key: config[key] for key in ("val_size", "limit", "data_dir")}}
             if CONTESTANTS[name]:
                 options |= {"epochs": config["epochs"], "weights": weights if name == "mobilenet" else None}
-            flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
-            jobs.append((name, train_cnn.parse_options([*(CONTESTANTS[name] or "").split(), *flags], refuse)))
+            given = [*(CONTESTANTS[name] or "").split(), *train_cnn.flags(options)]
+            jobs.append((name, train_cnn.parse_options(given, refuse)))
 
     finished, failures = {}, []
     for count, (number, error) in enumerate(run_all(jobs, config["workers"], config["scheduler"]), 1):

@@ -69,13 +69,20 @@ def sweep(folder):
         return
     for path in folder.glob(f"{UNFINISHED}*"):
         owner = path.name.removeprefix(UNFINISHED).split("-")[0]
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            if not is_alive(int(owner)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        except (ValueError, OverflowError, PermissionError):
-            pass
+
+
+def is_alive(process):
+    """Return whether a process of this machine runs, by its number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _to_disk(path):

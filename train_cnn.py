@@ -417,6 +417,11 @@ def parse_options(argv=None, refuse=None):
     return options
 
 
+def flags(options):
+    """Return options as they are typed; one that is None is left out."""
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+
+
 def settings(config):
     """Return what decides what a training gives: no places of things."""
     return {key: value for key, value in config.items() if key not in ("runs_dir", "name", "data_dir")}
@@ -438,8 +443,8 @@ def options_of(run, names):
         refuse(f"it has no {key}")
     for key in {*config} - {*names, *runs.ABOUT}:
         refuse(f"it has {key}")
-    flags = [f"--{name.replace('_', '-')}={config[name]}" for name in names if config[name] is not None]
-    options = {name: value for name, value in parse_options(flags, refuse).items() if name in names}
+    given = flags({name: config[name] for name in names})
+    options = {name: value for name, value in parse_options(given, refuse).items() if name in names}
     for name in names:
         if config[name] is None and options[name] is not None:
             refuse(f"{name} is null")

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import socket
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -41,6 +42,7 @@ SPACE = {
 LOGARITHMIC = ("learning_rate", "l2")
 DIGITS = 3  # of what is drawn from a range, so that the winner's command can be read
 HEARTBEAT_SECONDS, SILENT_SECONDS = 30, 120  # of trials in a database, and after how long they count as abandoned
+TRIES = 3    # to open a new study that others open at the same time
 RETRIES = 5  # of a trial that was broken off
 SHOWN = 10  # trials in the report
 CAPTIONS = {
@@ -101,27 +103,33 @@ def open_study(folder, storage, name, made_of, epochs):
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if storage:
-            storage = optuna.storages.RDBStorage(
-                storage, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=SILENT_SECONDS,
-                heartbeat_stale_trial_callback=requeue)
-        else:
-            journal = folder / "journal.log"
-            mend(journal)
-            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(multivariate=True),  # unseeded, or processes would draw the same
-            # Lenient, as a schedule that ends low may be behind in its middle.
-            pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=8, n_warmup_steps=epochs // 3))
-    except Exception as error:  # whatever the database, its driver or a damaged journal raises
-        raise TuneError(f"the study cannot be opened ({engine.one_line(error)[:300]})") from None
+    for tries_left in reversed(range(TRIES)):
+        try:
+            study = optuna.create_study(
+                storage=storage_of(folder, storage), study_name=name, direction="maximize", load_if_exists=True,
+                sampler=optuna.samplers.TPESampler(multivariate=True),  # unseeded, or processes would draw the same
+                # Lenient, as a schedule that ends low may be behind in its middle.
+                pruner=optuna.pruners.PercentilePruner(75.0, n_startup_trials=8, n_warmup_steps=epochs // 3))
+            break
+        except Exception as error:  # whatever the database, its driver or a damaged journal raises
+            if "already exists" not in str(error) or not tries_left:
+                raise TuneError(f"the study cannot be opened ({engine.one_line(error)[:300]})") from None
+            time.sleep(1)  # another process makes the tables at this moment
     made_of = json.loads(json.dumps(made_of))  # as it comes back from the storage
     if study.user_attrs.get("made_of", made_of) != made_of:
         raise TuneError(f"the study {name} is of another search space or of other options; choose another --study")
     study.set_user_attr("made_of", made_of)
     return study
+
+
+def storage_of(folder, url):
+    import optuna
+
+    if url:
+        return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=SILENT_SECONDS,
+                                          heartbeat_stale_trial_callback=requeue)
+    mend(folder / "journal.log")
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "journal.log")))
 
 
 def mend(journal):

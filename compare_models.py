@@ -33,7 +33,7 @@ import runs
 import train_cnn
 from recipes import RECIPES
 
-SCHEDULE = "--epochs 8 --schedule one-cycle --patience 0"  # the same for every network, so that it alone differs
+SCHEDULE = "--epochs 5 --schedule one-cycle --patience 0"  # the same for every network, so that it alone differs
 BASELINE_NAMES = ("dummy", "logistic_regression", "linear_svm", "knn", "random_forest", "gradient_boosting", "hog_svm")
 GROUPS = {
     "networks": {name: f"--model {name} {SCHEDULE}" for name in train_cnn.MODEL_NAMES},

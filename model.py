@@ -44,6 +44,23 @@ def build_model(name, members=1, **options):
     return keras.Model(images, layers.Average()([network(images) for network in networks]), name=name)
 
 
+def draw_weights(model, seed):
+    """Draw all kernels anew, as their layers say, by `seed` alone.
+
+    Keras draws by Python's global generator, from which any other thread may draw in between, as those of Dask do.
+    """
+    for number, layer in enumerate(layers_of(model)):
+        initializer = getattr(layer, "depthwise_initializer", getattr(layer, "kernel_initializer", None))
+        if initializer is not None and "seed" in (config := initializer.get_config()):
+            drawn = np.random.SeedSequence((seed, number)).generate_state(1)[0] // 2
+            layer.kernel.assign(type(initializer).from_config(config | {"seed": int(drawn)})(layer.kernel.shape))
+
+
+def layers_of(model):
+    """Return all layers, in the models in the model as well."""
+    return [each for layer in model.layers for each in (layers_of(layer) if isinstance(layer, keras.Model) else [layer])]
+
+
 def members_of(model):
     """Return the networks whose mean is the answer of a model of build_model."""
     return [layer for layer in model.layers if isinstance(layer, Sequential)] or [model]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import train_cnn
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--val-size", "100", "--epochs", "2"]
+PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a few seconds
 
 
 @pytest.fixture
@@ -98,3 +100,69 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
     errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
     assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
     assert (tmp_path / "out/lenet_l2-0/model.keras").read_bytes() == kept
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The scheduler file of a Dask cluster: a scheduler and two workers, each a process of its own."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    file = tmp_path / "scheduler.json"
+    commands = [["scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file],
+                *[["worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", file]] * 2]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen([sys.executable, "-m", "dask", *command], env=environment, cwd=tmp_path,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    yield file
+    for process in reversed(processes):
+        process.terminate()
+        process.wait()
+
+
+def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_data, tmp_path, capsys):
+    from distributed import Client
+
+    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "8", "--seeds", "2", "--data-dir", real_data]
+    command = [sys.executable, ROOT / "compare_models.py", *options, "--output-dir", tmp_path / "cluster", "--scheduler"]
+    with Client(scheduler_file=str(cluster)) as client:
+        client.wait_for_workers(2, timeout=PATIENCE_SECONDS)
+        sweep = subprocess.Popen([*command, client.scheduler.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 text=True)
+        workers = client.run(os.getpid).values()
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (begun := list((tmp_path / "cluster").glob("lenet_l2-*/checkpoint/state.npz"))):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        for process in workers:  # what was begun is in one of them
+            os.kill(process, signal.SIGKILL)
+        output, _ = sweep.communicate(timeout=PATIENCE_SECONDS)
+    assert sweep.returncode == 0 and "[4/4]" in output, output
+    assert "epochs were done before" in (tmp_path / f"cluster/logs/{begun[0].parent.parent.name}.log").read_text()
+
+    command = [*command[:-2], tmp_path / "here"]  # in a process of its own, with as many threads as a worker
+    subprocess.run(command, check=True, capture_output=True)
+    rows, others = table(tmp_path / "here"), table(tmp_path / "cluster")
+    assert rows["lenet_l2"]["n"] == rows["dummy"]["n"] == "2"
+    for name, row in rows.items():
+        for key, value in row.items():
+            assert key.startswith(("seconds", "latency")) or others[name][key] == value
+
+
+def test_a_scheduler_that_does_not_answer_is_named(compare, monkeypatch):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    monkeypatch.setattr(compare_models, "ANSWER_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:1", "nonsense"):
+        message = compare("dummy", "--scheduler", address, code=1)
+        assert f"no Dask scheduler answers at {address}" in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (["resnet"], "'resnet'"), (["--seeds", "0"], "--seeds"), (["--workers", "0"], "--workers"),
+    (["--workers", "2", "--scheduler", "tcp://a:1"], "--workers"), (["lenet_l2", "--limit", "5"], "limit"),
+    (["lenet_l2", "--val-size", "700"], "700"),
+])
+def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
+    with pytest.raises(SystemExit) as caught:
+        compare_models.main(options)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and complaint in message

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import train_cnn
 from model import (
-    MODELS, ByteDropout, backbone_of, borrowed_weights, build_model, load_backbone, members_of, predictor, training_twin,
-    unseen_rows)
+    MODELS, ByteDropout, backbone_of, borrowed_weights, build_model, draw_weights, load_backbone, members_of, predictor,
+    training_twin, unseen_rows)
 
 OURS = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
@@ -102,6 +102,22 @@ def test_width_and_batch_norm_do_something_for_every_model(name):
         round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)]
     assert not kinds(keras.layers.BatchNormalization, batch_norm=False)
     assert len(kinds(keras.layers.BatchNormalization, batch_norm=True)) >= len(kinds(keras.layers.Conv2D))
+
+
+@pytest.mark.parametrize("name, members", [("deep_cnn", 2), ("mobilenet", 1)])
+def test_weights_are_drawn_by_the_seed_alone(name, members):
+    one, two = (build_model(name, members) for _ in range(2))  # of whatever Python's generator gives
+    as_built = one.get_weights()
+    draw_weights(one, 5)
+    draw_weights(two, 5)
+    for first, second, before in zip(one.get_weights(), two.get_weights(), as_built):
+        np.testing.assert_array_equal(first, second)
+        if first.ndim > 1 and before.std():
+            assert not np.array_equal(first, before) and first.std() == pytest.approx(before.std(), rel=0.5)
+    drawn = [weight for weight in one.get_weights() if weight.ndim > 1 and weight.std()]
+    assert len({weight.tobytes() for weight in drawn}) == len(drawn)
+    draw_weights(two, 6)
+    assert not np.array_equal(one.get_weights()[-2], two.get_weights()[-2])
 
 
 def test_gap_cnn_has_as_many_convolutions_as_it_is_told():

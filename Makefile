@@ -8,11 +8,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate test bench leaderboard torture data clean
+.PHONY: help train evaluate explore compare tune test bench leaderboard torture data clean
 
 help:
 	@echo "make train       train the default network"
 	@echo "make evaluate    score and draw the newest run"
+	@echo "make explore     look at the data"
+	@echo "make compare     train and compare all networks, recipes and baselines; long"
+	@echo "make tune        search for better options"
 	@echo "make test        run the tests"
 	@echo "make bench       measure the speed, beside plain Keras; under ten minutes"
 	@echo "make leaderboard train the recipes and tell what their accuracy costs; long"
@@ -24,6 +27,15 @@ train: $(VENV)/core
 
 evaluate: $(VENV)/core
 	$(RUN) evaluate_model.py $(ARGS)
+
+explore: $(VENV)/core
+	$(RUN) explore_data.py $(ARGS)
+
+compare: $(VENV)/sweeps
+	$(RUN) compare_models.py $(ARGS)
+
+tune: $(VENV)/sweeps
+	$(RUN) tune_model.py $(ARGS)
 
 test: $(VENV)/test data
 	$(RUN) -m pytest $(ARGS)
@@ -50,7 +62,11 @@ $(VENV)/core: requirements.txt constraints.txt
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/test: $(VENV)/core requirements-test.txt
+$(VENV)/sweeps: $(VENV)/core requirements-sweeps.txt
+	@$(INSTALL) -r requirements-sweeps.txt
+	@touch $@
+
+$(VENV)/test: $(VENV)/sweeps requirements-test.txt
 	@$(INSTALL) -r requirements-test.txt
 	@touch $@
 

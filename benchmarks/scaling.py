@@ -1,0 +1,55 @@
+"""How much faster a sweep is on several workers: the same trainings on one core, on both, and on a worker for each.
+
+    python benchmarks/scaling.py                  some ten minutes
+
+The three ways take turns, each in processes of its own; medians are compared. Needs Linux and two cores.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTESTANT, SEEDS = "lenet_l2", 4
+WAYS = {  # cores, and options of compare_models.py
+    "one worker of one core": ({0}, ["--workers", "1"]),
+    "two workers of one core": ({0, 1}, ["--workers", "2"]),
+    "one worker of both cores": ({0, 1}, ["--workers", "1"]),
+}
+
+
+def seconds(cores, options):
+    """Return how long the sweep takes, start-up, evaluation and table included."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / "compare_models.py", CONTESTANT, "--seeds", str(SEEDS), "--epochs", "3",
+                   "--output-dir", folder, *options]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+                       preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        return time.perf_counter() - started
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    rounds = parser.parse_args().rounds
+    measured = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way, arguments in WAYS.items():
+            measured[way].append(seconds(*arguments))
+            print(f"{way}: {measured[way][-1]:.0f} s", flush=True)
+    medians = {way: statistics.median(times) for way, times in measured.items()}
+    slowest = next(iter(medians.values()))
+    print(f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n|---|---|---|---|")
+    for way, median in medians.items():
+        spread = (max(measured[way]) - min(measured[way])) / median
+        print(f"| {way} | {median:.0f} | {spread:.0%} | {median / slowest:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

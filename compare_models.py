@@ -13,6 +13,7 @@ Leaves comparison.md, comparison.csv, figures/ and report.html in runs/compariso
 import argparse
 import contextlib
 import csv
+import importlib.util
 import json
 import statistics
 import sys
@@ -108,10 +109,10 @@ def load_result(folder):
     """Raises CompareError."""
     try:
         result = json.loads((folder / RESULT).read_text())
-        if not isinstance(result, dict) or not all(isinstance(result.get(key), float) for key in SCORES):
+        if not isinstance(result["settings"], dict) or not all(isinstance(result[key], float) for key in SCORES):
             raise ValueError("it holds no scores")
         return result
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CompareError(f"{folder / RESULT} is broken ({engine.one_line(error)}); remove it") from None
 
 
@@ -278,12 +279,12 @@ def table(rows):
 
 
 def verdict(rows):
-    """Return a sentence on the first of the rows and those that tie with it."""
-    ties = [row["name"] for row in rows[1:] if row["behind"][1] <= 0 <= row["behind"][2]]
-    return (f"The most accurate on validation images is {rows[0]['name']}. " +
-            (f"On test images it cannot be told from {', '.join(ties)} (95 % bootstrap interval over images and seeds)."
-             if ties else "On test images every other one is behind it, or ahead, by more than chance "
-                          "(95 % bootstrap interval over images and seeds)."))
+    """Return a sentence on the first of the rows, and on those that it cannot be told from or that are ahead of it."""
+    ties = [row["label"] for row in rows[1:] if row["behind"][1] <= 0 <= row["behind"][2]]
+    ahead = [row["label"] for row in rows[1:] if row["behind"][1] > 0]
+    said = [f"cannot be told from {', '.join(ties)}"] * bool(ties) + [f"is behind {', '.join(ahead)}"] * bool(ahead)
+    return (f"The most accurate on validation images is {rows[0]['label']}. On test images it "
+            f"{' and '.join(said) or 'is ahead of all others'} (95 % bootstrap interval over images and seeds).")
 
 
 def write(folder, rows):
@@ -344,6 +345,9 @@ def compare(config, refuse=None):
     folder = Path(config["output_dir"]).resolve()
     names = list(dict.fromkeys(name for group in config["names"] or GROUPS
                                for name in (GROUPS[group] if group in GROUPS else [group])))
+    if "hog_svm" in names and not importlib.util.find_spec("skimage"):
+        print("hog_svm is left out, as scikit-image is not installed")
+        names.remove("hog_svm")
     weights = weights_at_hand(config["weights"]) if "mobilenet" in names else None
     jobs = []
     for seed in range(config["seeds"]):

@@ -96,9 +96,10 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
     kept = (tmp_path / "out/lenet_l2-0/model.keras").read_bytes()
     errors = compare("dummy", "lenet_l2", "--seeds", "1", "--epochs", "3", code=1)
     assert "1 failed: lenet_l2, seed 0" in errors and "made with other options" in errors and errors.count("\n") == 1
-    (tmp_path / "out/dummy-0/result.json").write_text("{")
-    errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
-    assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "out/dummy-0/result.json").write_text(text)
+        errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
+        assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
     assert (tmp_path / "out/lenet_l2-0/model.keras").read_bytes() == kept
 
 

@@ -52,14 +52,12 @@ def train(run, options):
 
 def settings(options):
     """Return what options of train_cnn.py mean, but for the places of things."""
-    return {key: value for key, value in train_cnn.parse_options(options).items()
-            if key not in ("runs_dir", "name", "data_dir")}
+    return train_cnn.settings(train_cnn.parse_options(options))
 
 
 def same(recorded, options):
-    """Return whether recorded settings are what the options mean. An option that came later has its default."""
-    recorded = {**settings([]), **recorded}
-    return all(recorded[key] == value for key, value in settings(options).items())
+    """Return whether recorded settings are what the options mean."""
+    return train_cnn.same_settings(recorded, train_cnn.parse_options(options))
 
 
 def call(script, *options):

@@ -100,6 +100,9 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
         (tmp_path / "out/dummy-0/result.json").write_text(text)
         errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
         assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
+    (tmp_path / "out/knn-0").mkdir()  # of something else
+    errors = compare("knn", "lenet_l2", "--seeds", "1", code=1)
+    assert "knn-0 is not a run directory" in errors and errors.count("\n") == 1
     assert (tmp_path / "out/lenet_l2-0/model.keras").read_bytes() == kept
 
 

@@ -7,7 +7,8 @@
     python compare_models.py --scheduler tcp://host:8786 on the workers of a Dask cluster
 
 A comparison that was broken off goes on with the same command: what is finished is not trained again.
-Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside the run of every training.
+Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside a folder for every training: the
+result.json in it is all that is needed not to train it again.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import contextlib
 import csv
 import importlib.util
 import json
+import os
+import re
 import statistics
 import sys
 import time
@@ -83,7 +86,8 @@ def attempt(name, config):
               contextlib.redirect_stderr(log)):
             folder = runs_dir / config["name"]
             if not is_finished(folder, config):
-                result = score_network(folder, config) if CONTESTANTS[name] else score_baseline(folder, name, config)
+                result = score_network(folder, config) if CONTESTANTS[name] else score_baseline(name, config)
+                folder.mkdir(exist_ok=True)
                 files.write_json(folder / RESULT, {"settings": train_cnn.settings(config), **result})
     except (data.DataError, runs.RunError, train_cnn.TrainingError, CompareError, ImportError, OSError) as error:
         return engine.one_line(error)
@@ -98,7 +102,7 @@ def attempt(name, config):
 def is_finished(folder, config):
     """Return whether there is a result. Raises CompareError where anything in the folder is of other settings."""
     finished = (folder / RESULT).exists()
-    if finished or folder.exists():
+    if finished or (folder / runs.CONFIG).exists():
         recorded = load_result(folder)["settings"] if finished else runs.load_config(folder)
         if not train_cnn.same_settings(recorded, config):
             raise CompareError(f"{folder} was made with other options; choose another --output-dir, or remove it")
@@ -111,6 +115,8 @@ def load_result(folder):
         result = json.loads((folder / RESULT).read_text())
         if not isinstance(result["settings"], dict) or not all(isinstance(result[key], float) for key in SCORES):
             raise ValueError("it holds no scores")
+        if not re.fullmatch(f"[0-9]{{{data.FILES['t10k-labels-idx1-ubyte'].shape[0]}}}", result["predicted"]):
+            raise ValueError("it does not hold a class for every test image")
         return result
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CompareError(f"{folder / RESULT} is broken ({engine.one_line(error)}); remove it") from None
@@ -133,13 +139,20 @@ def score_network(run, config):
     return {"parameters": scores["parameters"], "seconds": sum(row["seconds"] for row in runs.load_history(run)),
             "latency_ms": latency(predictor(runs.load_model(run))),
             "train_accuracy": scores["train"]["accuracy"], "val_accuracy": scores["validation"]["accuracy"],
-            "accuracy": scores["accuracy"], **macro_scores(scores["per_class"])}
+            "accuracy": scores["accuracy"], **macro_scores(scores["per_class"]),
+            "predicted": digits(np.load(run / "predictions.npz")["probabilities"])}
 
 
-def score_baseline(folder, name, config):
-    """Fit a classifier of scikit-learn, write its predictions and return the result."""
+def digits(probabilities):
+    """Return the numbers of the predicted classes as a text, a digit an image."""
+    return "".join(map(str, probabilities.argmax(axis=1)))
+
+
+def score_baseline(name, config):
+    """Fit a classifier of scikit-learn and return the result."""
     from baselines import BASELINES
 
+    engine.start()  # which a download of the data needs
     dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])
     classifier = BASELINES[name](config["seed"])
     started = time.perf_counter()
@@ -151,14 +164,11 @@ def score_baseline(folder, name, config):
 
     sample = data.Part(*(array[:evaluate_model.TRAINING_SAMPLE] for array in dataset.train))
     test, labels = answers(dataset.test), dataset.test.labels
-    with files.whole_files(folder) as unfinished:
-        files.write_json(unfinished / runs.CONFIG, config)
-        np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=test)
     return {"parameters": None, "seconds": seconds, "latency_ms": latency(lambda image: classifier.predict(image[None])),
             "train_accuracy": metrics.accuracy(sample.labels, answers(sample)),
             "val_accuracy": metrics.accuracy(dataset.validation.labels, answers(dataset.validation)),
             "accuracy": metrics.accuracy(labels, test),
-            **macro_scores(metrics.per_class(labels, test, data.CLASS_NAMES))}
+            **macro_scores(metrics.per_class(labels, test, data.CLASS_NAMES)), "predicted": digits(test)}
 
 
 def macro_scores(per_class):
@@ -189,7 +199,6 @@ def run_all(jobs, workers=None, scheduler=None):
             yield number, attempt(*job)
         return
     try:
-        import dask
         import distributed
     except ImportError:
         raise CompareError("--workers and --scheduler need Dask; try: python -m pip install "
@@ -198,7 +207,7 @@ def run_all(jobs, workers=None, scheduler=None):
 
     with contextlib.ExitStack() as stack:
         if not scheduler:
-            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": share_of_cores(workers)}))
+            os.environ.update(share_of_cores(workers))  # of which the workers get a copy
             scheduler = stack.enter_context(distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0"))
             print(f"Dashboard: {scheduler.dashboard_link}")
@@ -208,6 +217,8 @@ def run_all(jobs, workers=None, scheduler=None):
             raise CompareError(f"no Dask scheduler answers at {scheduler} ({engine.one_line(error)})") from None
         if any(threads > 1 for threads in client.nthreads().values()):
             raise CompareError("TensorFlow is one at a time in a process; start the workers with --nthreads 1")
+        if not client.nthreads():
+            print(f"The scheduler at {scheduler} has no workers yet; waiting for some", flush=True)
         futures = {client.submit(compare_models.attempt, *job, pure=False): number for number, job in enumerate(jobs)}
         for future in distributed.as_completed(futures):
             error = future.exception()
@@ -225,14 +236,13 @@ def share_of_cores(workers):
 
 # What came of it.
 
-def summarise(finished):
+def summarise(finished, labels):
     """Return a dict a contestant, the best on validation images first.
 
-    finished: folders by the name of the contestant.
+    finished: lists of results by the name of the contestant; labels: of the test images.
     """
     rows = []
-    for name, folders in finished.items():
-        results = [load_result(folder) for folder in folders]
+    for name, results in finished.items():
         label = name
         if name == "mobilenet":
             weights = results[0]["settings"]["weights"]
@@ -243,11 +253,10 @@ def summarise(finished):
             values = [result[key] for result in results]
             row[key] = statistics.mean(values)
             row[f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
-        predictions = [np.load(folder / "predictions.npz") for folder in folders]
-        labels = predictions[0]["labels"]
-        answers = [prediction["probabilities"] for prediction in predictions]
-        row["correct"] = np.stack([answer.argmax(axis=1) == labels for answer in answers])
-        row["confusion"] = np.mean([metrics.confusion(labels, answer) for answer in answers], axis=0)
+        predicted = np.array([list(map(int, result["predicted"])) for result in results])
+        row["correct"] = predicted == labels
+        row["confusion"] = np.mean([metrics.confusion(labels, np.eye(len(data.CLASS_NAMES))[answers])
+                                    for answers in predicted], axis=0)
         row["recalls"] = row["confusion"].diagonal() / row["confusion"].sum(axis=1)
         rows.append(row)
     rows.sort(key=lambda row: -row["val_accuracy"])
@@ -279,12 +288,15 @@ def table(rows):
 
 
 def verdict(rows):
-    """Return a sentence on the first of the rows, and on those that it cannot be told from or that are ahead of it."""
+    """Return what is to be said of the first of the rows, and of those that it cannot be told from or is behind."""
+    best = f"The most accurate on validation images is {rows[0]['label']}."
+    if len(rows) == 1:
+        return best
     ties = [row["label"] for row in rows[1:] if row["behind"][1] <= 0 <= row["behind"][2]]
     ahead = [row["label"] for row in rows[1:] if row["behind"][1] > 0]
     said = [f"cannot be told from {', '.join(ties)}"] * bool(ties) + [f"is behind {', '.join(ahead)}"] * bool(ahead)
-    return (f"The most accurate on validation images is {rows[0]['label']}. On test images it "
-            f"{' and '.join(said) or 'is ahead of all others'} (95 % bootstrap interval over images and seeds).")
+    over = "images and seeds" if all(row["n"] > 1 for row in rows) else "images; with one seed it knows nothing of others"
+    return f"{best} On test images it {' and '.join(said) or 'is ahead of all others'} (95 % bootstrap interval over {over})."
 
 
 def write(folder, rows):
@@ -296,9 +308,10 @@ def write(folder, rows):
         for name, figure in figures.items():
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
         (unfinished / "comparison.md").write_text(
-            "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n")
+            "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *lines)) + "\n",
+            encoding="utf-8")
         numbers = [key for key in rows[0] if not isinstance(rows[0][key], np.ndarray)]
-        with open(unfinished / "comparison.csv", "w", newline="") as stream:
+        with open(unfinished / "comparison.csv", "w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, [*numbers, "behind", "behind_low", "behind_high"], extrasaction="ignore")
             writer.writeheader()
             for row in rows:
@@ -307,7 +320,7 @@ def write(folder, rows):
         (unfinished / "report.html").write_text(report.page(
             "Models of Fashion-MNIST compared", report.paragraph(verdict(rows)), report.table(head, lines),
             *(report.picture(unfinished / "figures" / f"{name}.png", CAPTIONS[name]) for name in figures)),
-            encoding="utf-8")
+            encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def draw(rows):
@@ -340,7 +353,7 @@ def compare(config, refuse=None):
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
     refuse: is called with a message on impossible options.
-    Raises CompareError where there is nothing to show.
+    Raises CompareError and runs.RunError.
     """
     folder = Path(config["output_dir"]).resolve()
     names = list(dict.fromkeys(name for group in config["names"] or GROUPS
@@ -348,12 +361,16 @@ def compare(config, refuse=None):
     if "hog_svm" in names and not importlib.util.find_spec("skimage"):
         print("hog_svm is left out, as scikit-image is not installed")
         names.remove("hog_svm")
-    weights = weights_at_hand(config["weights"]) if "mobilenet" in names else None
+    if config["weights"] and "mobilenet" not in names:
+        refuse("--weights are of mobilenet, which is not compared")
+    if not names:
+        raise CompareError("nothing is left to compare")
+    weights = weights_at_hand(config["weights"], folder / "mobilenet-0") if "mobilenet" in names else None
     jobs = []
     for seed in range(config["seeds"]):
         for name in names:
             options = {"runs_dir": folder, "name": f"{name}-{seed}", "seed": seed,
-                       **{key: config[key] for key in ("val_size", "limit", "data_dir")}}
+                       **{key: config[key] for key in ("val_size", "limit")}, "data_dir": absolute(config["data_dir"])}
             if CONTESTANTS[name]:
                 options |= {"epochs": config["epochs"], "weights": weights if name == "mobilenet" else None}
             given = [*(CONTESTANTS[name] or "").split(), *train_cnn.flags(options)]
@@ -364,7 +381,7 @@ def compare(config, refuse=None):
         name, job = jobs[number]
         if error is None:
             result = load_result(folder / job["name"])
-            finished.setdefault(name, {})[job["seed"]] = folder / job["name"]
+            finished.setdefault(name, []).append(result)
             said = f"validation accuracy {result['val_accuracy']:.2%}, trained for {result['seconds']:.1f} s"
         else:
             said = f"failed: {error}"
@@ -372,14 +389,30 @@ def compare(config, refuse=None):
         print(f"[{count}/{len(jobs)}] {name}, seed {job['seed']}: {said}", flush=True)
     if not finished:
         raise CompareError(f"no training was finished; the first: {failures[0]}")
-    rows = summarise({name: [folders[seed] for seed in sorted(folders)] for name, folders in finished.items()})
+    for results in finished.values():  # which workers bring in any order
+        results.sort(key=lambda result: result["settings"]["seed"])
+    (*_, labels), _ = data.find(config["data_dir"])
+    rows = summarise(finished, labels)
     write(folder, rows)
     print(f"\n{verdict(rows)}")
     return failures
 
 
-def weights_at_hand(weights):
-    """Return what mobilenet starts from: ImageNet's unless something is named, None where those cannot be had."""
+def absolute(path):
+    """Return a path, or None, so that workers in other folders find it too."""
+    return path and str(Path(path).expanduser().resolve())
+
+
+def weights_at_hand(weights, run):
+    """Return what mobilenet starts from: what is named, else what this run started from, if it is there, else
+    ImageNet's weights, or None where those cannot be had.
+    """
+    if weights is None and (run / RESULT).exists():
+        return load_result(run)["settings"]["weights"]
+    if weights is None and (run / runs.CONFIG).exists():
+        return runs.load_config(run).get("weights")
+    if weights != "imagenet":
+        weights = absolute(weights)
     engine.start(at_once=2)
     from model import borrowed_weights
 
@@ -391,12 +424,6 @@ def weights_at_hand(weights):
         if weights:
             raise CompareError(str(error)) from None
         print(f"mobilenet starts from scratch: {error}")
-
-
-def chosen(names):
-    """Return the contestants that the names of contestants and groups stand for, each once."""
-    several = (GROUPS[name] if name in GROUPS else [name] for name in names or GROUPS)
-    return list(dict.fromkeys(name for group in several for name in group))
 
 
 def contestant(text):
@@ -443,7 +470,7 @@ def main(argv=None):
             raise CompareError(f"{len(failures)} failed: {'; '.join(failures)}")
         print(f"Next: open {Path(config['output_dir']) / 'report.html'} in a browser")
 
-    return engine.exit_code("compare_models.py", work, (data.DataError, CompareError))
+    return engine.exit_code("compare_models.py", work, (data.DataError, runs.RunError, CompareError))
 
 
 if __name__ == "__main__":

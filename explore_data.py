@@ -21,6 +21,7 @@ NEAR = 0.05        # the distance of two images, once both are scaled to length 
 MAP_IMAGES = 6000  # of the map, as t-SNE is slow
 DIRECTIONS = 50    # of largest variance, that t-SNE sees
 SHOWN = 24         # pairs in a picture
+NEIGHBOURS = 5     # of each image, that can be its duplicates
 CHUNK = 1000       # images whose neighbours are looked for at a time
 PLACES = ("within train", "between train and test", "within test")  # by the number of a pair's test images
 CAPTIONS = {
@@ -37,6 +38,8 @@ CAPTIONS = {
 
 def explore(data_dir, val_size, output_dir):
     """Write all figures and findings to output_dir and return the findings. Raises data.DataError."""
+    Path(output_dir).mkdir(parents=True, exist_ok=True)  # or say now that it cannot be made
+    engine.start()
     dataset = data.load(data_dir, val_size)
     print(f"Data: {dataset.source}")
     train, test = data.Part(*(np.concatenate(both) for both in zip(dataset.train, dataset.validation))), dataset.test
@@ -51,8 +54,8 @@ def explore(data_dir, val_size, output_dir):
         "mean": float(train.images.mean(dtype=np.float64)),
         "deviation": float(train.images.std(dtype=np.float64)),
         "black": float(np.mean(train.images == 0)),
-        "classes": [class_findings(everything, neighbours, number) for number in range(len(data.CLASS_NAMES))],
-        "nearest_is_of_another_class": float(np.mean(everything.labels[neighbours] != everything.labels)),
+        "classes": [class_findings(everything, neighbours[:, 0], number) for number in range(len(data.CLASS_NAMES))],
+        "nearest_is_of_another_class": float(np.mean(everything.labels[neighbours[:, 0]] != everything.labels)),
         "duplicates": {place: duplicates(everything, near[test_images == number])
                        for number, place in enumerate(PLACES)},
     }
@@ -67,7 +70,7 @@ def explore(data_dir, val_size, output_dir):
 
 
 def nearest(images):
-    """Return for every image the number of the nearest other one and its distance, each (N,).
+    """Return for every image the numbers of the nearest other ones and their distances, each (N, NEIGHBOURS).
 
     The images are scaled to length 1 first, so that a copy that is brighter is no other image.
     """
@@ -76,18 +79,20 @@ def nearest(images):
     from sklearn.preprocessing import normalize
 
     vectors = normalize(images.reshape(len(images), -1))
-    search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(vectors)
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(vectors)
     found = [search.kneighbors(vectors[start:start + CHUNK])
              for start in track(range(0, len(vectors), CHUNK), "Looking for duplicates")]
     distances, neighbours = (np.concatenate(both) for both in zip(*found))
-    # An image's nearest is itself, or an exact copy.
-    other = (neighbours[:, :1] == np.arange(len(images))[:, None]).astype(int)
-    return (np.take_along_axis(each, other, axis=1)[:, 0] for each in (neighbours, distances))
+    # Among them is the image itself, unless it has so many exact copies.
+    others = neighbours != np.arange(len(images))[:, None]
+    others[others.all(axis=1), -1] = False
+    return (each[others].reshape(-1, NEIGHBOURS) for each in (neighbours, distances))
 
 
 def closest_pairs(neighbours, distances):
-    """Return every image with its nearest as pairs (M, 2), each once, and their distances (M,), the lowest first."""
-    pairs = np.sort(np.stack([np.arange(len(neighbours)), neighbours], axis=1), axis=1)
+    """Return every image with its neighbours as pairs (M, 2), each once, and their distances (M,), the lowest first."""
+    images = np.repeat(np.arange(len(neighbours)), neighbours.shape[1])
+    pairs, distances = np.sort(np.stack([images, neighbours.ravel()], axis=1), axis=1), distances.ravel()
     _, first = np.unique(pairs, axis=0, return_index=True)
     first = first[np.argsort(distances[first], kind="stable")]
     return pairs[first], distances[first]
@@ -140,8 +145,8 @@ def draw(dataset, train, everything, pairs, distances):
                                          np.stack([images.std(axis=0) for images in by_class]), names),
         "pixel_histogram": plots.pixel_histogram(greys),
         "maps": plots.maps(flat_maps(train.images[:MAP_IMAGES]), train.labels[:MAP_IMAGES], names),
-        "closest_pairs": pictures(slice(None), "The nearest neighbours that are most alike"),
-        "closest_pairs_of_two_classes": pictures(several, "The nearest neighbours of two classes that are most alike"),
+        "closest_pairs": pictures(slice(None), "The images that are most alike"),
+        "closest_pairs_of_two_classes": pictures(several, "The images of two classes that are most alike"),
     }
 
 

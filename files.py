@@ -1,7 +1,6 @@
 """Files and folders that appear whole or not at all, whenever a process is killed and wherever a disk is full.
 
-What is not complete has a name that begins with UNFINISHED and the number of the process, of this machine, that
-writes it.
+What is not complete has a name that begins with UNFINISHED, and the process and the machine that write it.
 """
 
 import contextlib
@@ -9,10 +8,13 @@ import errno
 import json
 import os
 import shutil
+import socket
 import tempfile
+import zlib
 from pathlib import Path
 
 UNFINISHED = ".unfinished-"
+MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # short, and without what a file's name may not have
 
 
 @contextlib.contextmanager
@@ -21,7 +23,7 @@ def whole_file(path):
 
     It ends like `path`, as some writers tell the format by the suffix.
     """
-    temporary = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+    temporary = path.with_name(unfinished_name(path.name))
     try:
         yield temporary
         _to_disk(temporary)
@@ -53,9 +55,12 @@ def unfinished_folder(parent):
     """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
-    prefix = f"{UNFINISHED}{os.getpid()}-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=unfinished_name(""), dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def unfinished_name(name):
+    return f"{UNFINISHED}{os.getpid()}-{MACHINE}-{name}"
 
 
 def write_json(path, content):
@@ -64,18 +69,18 @@ def write_json(path, content):
 
 
 def sweep(folder):
-    """Remove the unfinished files of processes that are no more."""
-    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
-        return
+    """Remove the unfinished files of processes of this machine that are no more."""
     for path in folder.glob(f"{UNFINISHED}*"):
-        owner = path.name.removeprefix(UNFINISHED).split("-")[0]
+        owner, machine, *_ = path.name.removeprefix(UNFINISHED).split("-") + [""]
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            if not is_alive(int(owner)):
+            if machine == MACHINE and not is_alive(int(owner)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_alive(process):
     """Return whether a process of this machine runs, by its number."""
+    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:

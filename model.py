@@ -31,7 +31,8 @@ def build_model(name, members=1, **options):
         dropout: rate before the last layer; the convolutional part drops half as many.
         l2: factor of the penalty on the square of every kernel.
         width: factor of the numbers of filters and units.
-        batch_norm: whether batch normalisation follows every hidden layer but the last dense ones.
+        batch_norm: whether it follows the convolutions, and the dense layer of dropout_cnn and batchnorm_cnn.
+        convolutions: number of them, of gap_cnn.
     Raises ValueError for an unknown name, TypeError for an option that the network does not have.
     """
     if name not in MODELS:
@@ -181,7 +182,7 @@ def mobilenet(dropout=0.3, width=1):
     backbone = backbone_of(width)
     for layer in backbone.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = MOMENTUM
+            layer.momentum = MOMENTUM ** 0.5  # as the twin's halves of a batch both count
     return [
         layers.ZeroPadding2D(2),  # not Resizing, after which all layers train unless they are told not to
         layers.Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),  # the same grey three times
@@ -207,7 +208,7 @@ def borrowed_weights(width, weights):
         with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
             return backbone_of(width, weights).get_weights()
     except Exception as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
-        raise ValueError(f"the weights {weights} cannot be had ({str(error).strip().splitlines()[0]})") from None
+        raise ValueError(f"the weights {weights} cannot be had ({(str(error).strip() or type(error).__name__).splitlines()[0]})") from None
 
 
 def load_backbone(model, borrowed):

@@ -128,7 +128,7 @@ def load_state(run):
 
 def finish(run):
     """Take away what only an unfinished run needs, by a single rename first."""
-    done = run / f"{files.UNFINISHED}{os.getpid()}-{CHECKPOINT}"
+    done = run / files.unfinished_name(CHECKPOINT)
     os.replace(run / CHECKPOINT, done)
     shutil.rmtree(done)
 

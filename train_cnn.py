@@ -51,6 +51,10 @@ class TrainingError(Exception):
     """Training cannot go on. One line, for the user."""
 
 
+class Diverged(TrainingError):
+    """Training cannot go on, and would not with the same options."""
+
+
 def set_up(config, dataset):
     """Return all that the epochs of a training need.
 
@@ -106,9 +110,9 @@ def train(config, run=None, callbacks=()):
     twin.optimizer.build(twin.trainable_variables)
     state = [*model.weights, *twin.optimizer.variables, *([twin.focus.losses] if twin.focus else [])]
 
+    if config["weights"] and not (run and runs.load_state(run)[1]):
+        load_weights(config, model)
     if not run:
-        if config["weights"]:
-            load_weights(config, model)
         run = runs.create(config["runs_dir"], config["name"], {**config, "fingerprint": dataset.fingerprint})
     elif config["fingerprint"] != dataset.fingerprint:
         raise runs.RunError(f"{run} was trained on other data than {dataset.source}")
@@ -135,14 +139,17 @@ def train(config, run=None, callbacks=()):
         if diverged(history):
             causes = f"--learning-rate {config['learning_rate']:g}"
             causes += f" or --l2 {config['l2']:g}" if config["l2"] else ""
-            raise TrainingError(f"the loss of epoch {len(history)} is not a number, most likely because {causes} is "
-                                f"too high. {what_is_kept(run, config, history)}")
+            raise Diverged(f"the loss of epoch {len(history)} is not a number, most likely because {causes} is "
+                           f"too high. {what_is_kept(run, config, history)}")
         runs.finish(run)
 
     chosen = runs.chosen_epoch(config, history)
     print(f"\nKept epoch {chosen['epoch']} of {len(history)}: validation accuracy "
           f"{chosen['val_accuracy']:.2%}, loss {chosen['val_loss']:.4f}")
     print(f"Saved {run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
+    if interrupts:
+        raise type(interrupts[0])(f"Interrupted after the last batch: {run} is finished; next: python evaluate_model.py "
+                                  f"{shlex.quote(str(run))}")
     return run
 
 
@@ -315,7 +322,7 @@ def last_words(text):
 def interrupts_noted():
     """Yield a list that grows when Ctrl-C or SIGTERM comes, which then does nothing else; twice, it interrupts.
 
-    One that comes after the last batch is too late: the training ends as it would have.
+    One that comes after the last batch is too late for the training, which ends as it would have.
 
     So files are written to their end, and TensorFlow, which makes an error of its own of an interrupt
     while it traces a function, does not see it.
@@ -367,7 +374,7 @@ def option_parser():
     add("--l2", type=number(float, 0, FLOAT32_MAX), help="factor of the penalty on squared kernels (the network's own)")
     add("--width", type=number(float, 0.05, 20), default=1.0,
         help="factor of the numbers of filters and units (%(default)s)")
-    add("--batch-norm", choices=("yes", "no"), help="normalise batches after every layer (the network's own)")
+    add("--batch-norm", choices=("yes", "no"), help="batch normalisation after every convolution (the network's own)")
     add("--convolutions", type=int, choices=range(1, 5), help="of gap_cnn (3)")
     add("--weights", type=engine.path_option, metavar="imagenet|FILE",
         help="what mobilenet starts from, fetched by Keras or from a file of its backbone's weights (by chance)")

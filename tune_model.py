@@ -47,7 +47,7 @@ RETRIES = 5  # of a trial that was broken off
 SHOWN = 10  # trials in the report
 CAPTIONS = {
     "history": "Validation accuracy of every trial, and the best so far.",
-    "importances": "How much of the differences between trials each option explains (fANOVA).",
+    "importances": "How much each option matters for being among the best trials (PED-ANOVA).",
     "parallel_coordinates": "Every line is a trial: the darker, the more accurate.",
     "slices": "Validation accuracy against each option.",
 }
@@ -62,9 +62,10 @@ def tune(config, refuse=None):
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
     refuse: is called with a message on impossible options.
-    Raises TuneError, data.DataError, runs.RunError.
+    Raises TuneError, data.DataError, runs.RunError, train_cnn.TrainingError.
     """
-    folder = Path(config["output_dir"]) / config["study"]
+    # Absolute, as Optuna's lock of the journal is a link that is not relative to its own folder.
+    folder = Path(config["output_dir"]).resolve() / config["study"]
     fixed = {"model": config["model"], "epochs": config["epochs"], "patience": 0,
              **{key: config[key] for key in ("val_size", "limit", "seed")}}
     space = {name: values for name, values in SPACE.items()
@@ -83,10 +84,11 @@ def tune(config, refuse=None):
               f"best {best_so_far(study)}", flush=True)
         requeue_abandoned(study)
 
-    requeue_abandoned(study)
-    if len(study.get_trials(deepcopy=False, states=over)) < config["trials"]:
-        study.optimize(lambda trial: validation_accuracy(trial, folder, fixed, space, config["data_dir"]),
-                       callbacks=[tell, optuna.study.MaxTrialsCallback(config["trials"], states=over)])
+    with storage_errors():
+        requeue_abandoned(study)
+        if len(study.get_trials(deepcopy=False, states=over)) < config["trials"]:
+            study.optimize(lambda trial: validation_accuracy(trial, folder, fixed, space, config["data_dir"]),
+                           callbacks=[tell, optuna.study.MaxTrialsCallback(config["trials"], states=over)])
     if not study.get_trials(deepcopy=False, states=(states.COMPLETE,)):
         raise TuneError(f"no trial of {config['study']} was finished; see {folder / 'logs'}")
     winner = fixed | options_of(study.best_trial, space)
@@ -122,6 +124,18 @@ def open_study(folder, storage, name, made_of, epochs):
     return study
 
 
+@contextlib.contextmanager
+def storage_errors():
+    """Make a TuneError of what a storage raises that is lost, or that has given a trial to another process."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise TuneError(f"the study is lost ({engine.one_line(error)[:300]}); the same command goes on") from None
+
+
 def storage_of(folder, url):
     import optuna
 
@@ -142,7 +156,8 @@ def mend(journal):
     lock.acquire()
     try:
         with open(journal, "r+b") as stream:
-            stream.truncate(stream.read().rfind(b"\n") + 1)
+            if b"\n" in (content := stream.read()):
+                stream.truncate(content.rfind(b"\n") + 1)
     finally:
         lock.release()
 
@@ -156,7 +171,8 @@ def requeue_abandoned(study):
 
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         host, _, process = trial.user_attrs.get("process", "").rpartition(":")
-        if host == socket.gethostname() and not files.is_alive(int(process)):
+        # A trial of this very process is of one that had its number before.
+        if host == socket.gethostname() and (int(process) == os.getpid() or not files.is_alive(int(process))):
             # Another process may be faster, and then this one has nothing to do.
             with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -164,8 +180,10 @@ def requeue_abandoned(study):
 
 
 def requeue(study, trial):
+    """Put a trial that was broken off into the queue once more, with what it was and no process."""
     import optuna
 
+    trial.user_attrs.pop("process", None)
     optuna.storages.RetryHeartbeatStaleTrialCallback(RETRIES, inherit_intermediate_values=True)(study, trial)
 
 
@@ -173,12 +191,12 @@ def validation_accuracy(trial, folder, fixed, space, data_dir):
     """Train what the trial suggests, or go on with it, and return its validation accuracy. Raises optuna.TrialPruned."""
     import optuna
 
+    trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
     for name, values in space.items():
         if isinstance(values, list):
             trial.suggest_categorical(name, values)
         else:
             trial.suggest_float(name, *values, log=name in LOGARITHMIC)
-    trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
     name = trial.user_attrs.get("run", f"trial-{trial.number:04d}")
     trial.set_user_attr("run", name)
     config = train_cnn.parse_options(train_cnn.flags(
@@ -188,14 +206,14 @@ def validation_accuracy(trial, folder, fixed, space, data_dir):
           contextlib.redirect_stderr(log)):
         try:
             run = train_or_go_on(folder / name, config, trial)
-        except optuna.TrialPruned:
-            shutil.rmtree(folder / name)
-            raise
-        except train_cnn.TrainingError as error:
+        except (optuna.TrialPruned, train_cnn.Diverged) as error:
             print(error)
+            shutil.rmtree(folder / name, ignore_errors=True)
             raise optuna.TrialPruned from None
         except (Exception, KeyboardInterrupt):
-            requeue(trial.study, trial.study.get_trials()[trial.number])
+            this = trial.study.get_trials()[trial.number]
+            if this.state == optuna.trial.TrialState.RUNNING:  # and not given to another process
+                requeue(trial.study, this)
             raise
     return runs.chosen_epoch(config, runs.load_history(run))["val_accuracy"]
 
@@ -217,6 +235,8 @@ def train_or_go_on(run, config, trial):
             raise optuna.TrialPruned
 
     keras.backend.clear_session()  # of the trials before
+    if run.exists() and not train_cnn.same_settings(runs.load_config(run), config):
+        raise TuneError(f"{run} is of another study; choose another --study, or remove it")
     if run.exists() and runs.is_finished(run):
         return run
     unfinished = run if run.exists() else None
@@ -263,7 +283,7 @@ def write(folder, study, winner):
                          ([trial.number, f"{100 * trial.value:.2f}", *(options_of(trial, names)[name] for name in names)]
                           for trial in complete[:SHOWN])),
             *(report.picture(unfinished / "figures" / f"{name}.png", CAPTIONS[name]) for name in drawings
-              if len(complete) > 1)), encoding="utf-8")
+              if len(complete) > 1)), encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def command(options):
@@ -301,7 +321,7 @@ def main(argv=None):
         print(f"\nSaved {folder / 'report.html'} and figures/")
         print(f"Next: {command(winner)}")
 
-    return engine.exit_code("tune_model.py", work, (data.DataError, runs.RunError, TuneError))
+    return engine.exit_code("tune_model.py", work, (data.DataError, runs.RunError, train_cnn.TrainingError, TuneError))
 
 
 if __name__ == "__main__":

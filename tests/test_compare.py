@@ -100,10 +100,43 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
         (tmp_path / "out/dummy-0/result.json").write_text(text)
         errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
         assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
-    (tmp_path / "out/knn-0").mkdir()  # of something else
-    errors = compare("knn", "lenet_l2", "--seeds", "1", code=1)
-    assert "knn-0 is not a run directory" in errors and errors.count("\n") == 1
+    result = tmp_path / "out/lenet_l2-0/result.json"
+    result.write_text(json.dumps({**json.loads(result.read_text()), "predicted": "123"}))
+    errors = compare("lenet_l2", "--seeds", "1", code=1)
+    assert "does not hold a class for every test image" in errors and errors.count("\n") == 1
+    result.unlink()
+    compare("lenet_l2", "--seeds", "1")
+    (tmp_path / "out/gap_cnn-0").mkdir()  # of something else
+    errors = compare("gap_cnn", "lenet_l2", "--seeds", "1", code=1)
+    assert "gap_cnn-0 is not a run directory" in errors and errors.count("\n") == 1
     assert (tmp_path / "out/lenet_l2-0/model.keras").read_bytes() == kept
+
+
+def test_every_contestant_can_be_trained():
+    for options in compare_models.CONTESTANTS.values():
+        train_cnn.parse_options((options or "").split())
+    assert compare_models.BASELINE_NAMES == tuple(baselines.BASELINES)
+    assert len(compare_models.CONTESTANTS) == sum(map(len, compare_models.GROUPS.values()))
+
+
+def test_workers_of_this_machine_share_its_cores(compare, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    monkeypatch.setattr(compare_models.engine, "cores", lambda: 8)
+    assert set(compare_models.share_of_cores(2).values()) == {"4", "2"}
+    for name in compare_models.share_of_cores(2):
+        monkeypatch.setenv(name, "8")  # to be put back
+    monkeypatch.setattr(compare_models, "attempt", worker_environment)
+    compare("dummy", "--seeds", "2", "--workers", "2", code=1)
+    for seed in (0, 1):
+        environment = json.loads((tmp_path / f"out/dummy-{seed}.json").read_text())
+        assert environment.items() >= compare_models.share_of_cores(2).items()
+
+
+def worker_environment(name, config):
+    """In the place of attempt(): leave what the worker's process was told."""
+    Path(config["runs_dir"]).mkdir(exist_ok=True)
+    (Path(config["runs_dir"]) / f"{config['name']}.json").write_text(json.dumps(dict(os.environ)))
+    return "done"
 
 
 @pytest.fixture

@@ -39,10 +39,11 @@ def test_files_take_their_places_when_all_of_them_are_complete(tmp_path):
 def test_what_a_killed_process_left_goes_and_what_another_one_writes_stays(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
-    (tmp_path / f"{files.UNFINISHED}{dead.pid}-file").touch()
-    (tmp_path / f"{files.UNFINISHED}{dead.pid}-folder").mkdir()
-    (tmp_path / f"{files.UNFINISHED}{dead.pid}-folder/file").touch()
-    others = {f"{files.UNFINISHED}{os.getppid()}-file", f"{files.UNFINISHED}mine", "file"}
+    (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-file").touch()
+    (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-folder").mkdir()
+    (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-folder/file").touch()
+    others = {f"{files.UNFINISHED}{os.getppid()}-{files.MACHINE}-file", f"{files.UNFINISHED}mine", "file",
+              f"{files.UNFINISHED}{dead.pid}-0-file"}  # of another machine
     for name in others:
         (tmp_path / name).touch()
     files.sweep(tmp_path)

@@ -129,7 +129,7 @@ def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_lo
     run = train(tmp_path, "run", "--epochs", "1")
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
-    (run / f"{files.UNFINISHED}{dead.pid}-checkpoint").mkdir()
+    (run / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-checkpoint").mkdir()
     assert train_cnn.main(["--resume", str(run)]) == 0
     outcome(run)
 

@@ -192,6 +192,15 @@ def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, monkeypatch):
+    options = [*SMALL, "--model", "mobilenet", "--width", "0.35", "--weights", "some.h5", "--runs-dir", str(tmp_path)]
+    config = train_cnn.parse_options(options)
+    run = runs.create(tmp_path, "run", {**config, "fingerprint": data.fingerprint()})
+    monkeypatch.setattr(train_cnn, "load_weights", lambda config, model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_cnn.train({**config, "fingerprint": data.fingerprint()}, run)
+
+
 def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
     message = failure(capfd, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3")
     assert "the loss of epoch 1 " in message and "--learning-rate 1e+38 is too high" in message

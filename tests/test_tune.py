@@ -75,7 +75,6 @@ def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_epoch", interrupt)
         assert "The same command goes on" in tune("--trials", "1", code=130)
-    monkeypatch.setattr(tune_model.files, "is_alive", lambda process: False)
     before = study_of(tmp_path / "study").trials[0]
     with open(tmp_path / "study/journal.log", "a") as journal:
         journal.write('{"op_code": 4, "cut')
@@ -95,6 +94,7 @@ def test_hopeless_trials_are_given_up(tune, tmp_path, monkeypatch):
 def test_studies_that_cannot_go_on_are_refused_in_a_line_and_kept(tune, tmp_path):
     tune("--trials", "1")
     journal = (tmp_path / "study/journal.log").read_bytes()
+    assert "is of another study" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
     for options, said in ((["--epochs", "3"], "other options"), (["--model", "dropout_cnn"], "other options"),
                           (["--storage", "postgresql+psycopg://nobody@127.0.0.1:1/none"], "cannot be opened"),
                           (["--storage", "nonsense"], "cannot be opened")):
@@ -114,7 +114,7 @@ def workers(real_data, tmp_path):
 
     def start(*options):
         command = [sys.executable, ROOT / "tune_model.py", "--data-dir", real_data, "--output-dir", tmp_path,
-                   "--model", "lenet_l2", "--limit", "1500", "--epochs", "3", "--trials", "3", *options]
+                   "--model", "lenet_l2", "--limit", "1500", "--epochs", "6", "--trials", "4", *options]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return started[-1]
 
@@ -132,10 +132,9 @@ def wait_for(happens):
     return result
 
 
-def finish(process, number):
+def finish(process):
     output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
-    assert f"[{number}/{number}]" in output or "Next: " in output
     return output
 
 
@@ -146,10 +145,10 @@ def test_a_killed_worker_loses_nothing(workers, tmp_path):
     other = workers()
     victim.kill()
     victim.wait()
-    assert "Next: python train_cnn.py" in finish(other, 3)
+    assert "Next: python train_cnn.py" in finish(other)
     study = study_of(tmp_path / "study")
     states = [trial.state.name for trial in study.trials]
-    assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 3
+    assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 4
     again = [trial for trial in study.trials if trial.user_attrs["run"] == "trial-0000"]
     assert [trial.state.name for trial in again] == ["FAIL", "COMPLETE"] and again[0].params == again[1].params
     assert "epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
@@ -185,9 +184,9 @@ def test_workers_share_a_study_in_postgresql(workers, postgresql, tmp_path):
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     both = [workers("--storage", postgresql, "--output-dir", str(tmp_path / str(number))) for number in (0, 1)]
     for process in both:
-        finish(process, 3)
+        finish(process)
     study = optuna.load_study(study_name="study", storage=postgresql)
     hosts = {trial.user_attrs["process"] for trial in study.trials}
     assert len(hosts) == 2
     over = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-    assert 3 <= len(over) <= 4  # two may have ended the last at once
+    assert 4 <= len(over) <= 5  # two may have ended the last at once

@@ -362,7 +362,7 @@ def compare(config, refuse=None):
         print("hog_svm is left out, as scikit-image is not installed")
         names.remove("hog_svm")
     if config["weights"] and "mobilenet" not in names:
-        refuse("--weights are of mobilenet, which is not compared")
+        raise CompareError("--weights are of mobilenet, which is not compared")
     if not names:
         raise CompareError("nothing is left to compare")
     weights = weights_at_hand(config["weights"], folder / "mobilenet-0") if "mobilenet" in names else None

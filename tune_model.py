@@ -263,15 +263,21 @@ def write(folder, study, winner):
     states = optuna.trial.TrialState
     complete = sorted(study.get_trials(states=(states.COMPLETE,)), key=lambda trial: -trial.value)
     drawn = optuna.visualization.matplotlib
-    drawings = {"history": drawn.plot_optimization_history, "slices": drawn.plot_slice,
-                "parallel_coordinates": drawn.plot_parallel_coordinate, "importances": drawn.plot_param_importances}
+    drawings = {"history": (drawn.plot_optimization_history, (9, 4.5)), "slices": (drawn.plot_slice, (17, 4)),
+                "parallel_coordinates": (drawn.plot_parallel_coordinate, (15, 6)),
+                "importances": (drawn.plot_param_importances, (8, 4))}
     names = list(complete[0].params)
     with files.whole_files(folder) as unfinished:
         (unfinished / "figures").mkdir()
-        for name, draw in drawings.items():
+        for name, (draw, inches) in drawings.items():
             if len(complete) > 1:
-                axes = draw(study)
-                figure = getattr(axes, "flat", [axes])[0].figure
+                axes = draw(study, target_name="Validation accuracy")
+                axes = list(getattr(axes, "flat", [axes]))
+                figure = axes[0].figure
+                figure.set_size_inches(*inches)
+                if len(axes) > 1:  # side by side, where names would run into each other
+                    for each in axes:
+                        each.tick_params(axis="x", labelrotation=90)
                 figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110, bbox_inches="tight")
         pruned = len(study.get_trials(states=(states.PRUNED,)))
         (unfinished / "report.html").write_text(report.page(

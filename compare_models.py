@@ -251,7 +251,8 @@ def summarise(finished, labels):
                "n": len(results), "parameters": results[0]["parameters"]}
         for key in (*SCORES, "train_accuracy", "seconds", "latency_ms"):
             values = [result[key] for result in results]
-            row[key] = statistics.mean(values)
+            # The time of a training that something else held up says nothing of its model.
+            row[key] = statistics.median(values) if key in ("seconds", "latency_ms") else statistics.mean(values)
             row[f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
         predicted = np.array([list(map(int, result["predicted"])) for result in results])
         row["correct"] = predicted == labels

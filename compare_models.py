@@ -53,7 +53,7 @@ GROUPS = {
     "baselines": dict.fromkeys(BASELINE_NAMES),
 }
 CAPTIONS = {
-    "accuracy_against_cost": "Test accuracy against the seconds of training; the bars are standard deviations over seeds.",
+    "accuracy_against_cost": "Test error against the seconds of training; the bars are standard deviations over seeds.",
     "classes": "Of the test images of each class, the share that was recognised.",
     "gaps": "How much more accurate a model is on images that it was trained on than on the validation images.",
     "confusion_difference": "By how many test images two confusion matrices differ, in the mean over seeds.",
@@ -331,7 +331,8 @@ def draw(rows):
     first, *others = rows.values()
     # What only guesses would squeeze all others into a line.
     shown = [row for name, row in rows.items() if name != "dummy"] or [first]
-    figures = {"accuracy_against_cost": plots.accuracy_against_cost(shown),
+    figures = {"accuracy_against_cost": plots.accuracy_against_cost([row for row in shown if row["group"] != "ablations"]
+                                                                    or shown),
                "classes": plots.class_recalls({name: row["recalls"] for name, row in rows.items()}, data.CLASS_NAMES),
                "gaps": plots.gaps(shown)}
     if others:

@@ -1,6 +1,6 @@
 """Look at Fashion-MNIST before any training.
 
-    python explore_data.py                 a few minutes, for the duplicates and the map
+    python explore_data.py                 some two minutes
     python explore_data.py --data-dir DIR
 
 Leaves figures/, findings.json and report.html in runs/exploration.

@@ -207,23 +207,29 @@ GROUP_STYLES = {"networks": (BLUE, "o"), "recipes": ("#EE7733", "D"), "ablations
 
 
 def accuracy_against_cost(rows):
-    """rows: dicts with label, group, accuracy, accuracy_deviation and seconds. Points are numbered, as names collide."""
+    """rows: dicts with label, group, accuracy, accuracy_deviation and seconds. Points are numbered, as names collide.
+
+    What is trained in less than a second stands at one.
+    """
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots()
     for number, row in enumerate(rows, 1):
         colour, marker = GROUP_STYLES[row["group"]]
-        axes.errorbar(row["seconds"], 100 * row["accuracy"], yerr=100 * (row["accuracy_deviation"] or 0), color=colour,
-                      marker=marker, markersize=5, capsize=3, linestyle="none")
-        axes.annotate(str(number), (row["seconds"], 100 * row["accuracy"]), xytext=(5, 4), textcoords="offset points",
-                      fontsize=9, color=colour)
+        place = max(row["seconds"], 1), 100 * (1 - row["accuracy"])
+        axes.errorbar(*place, yerr=100 * (row["accuracy_deviation"] or 0), color=colour, marker=marker, markersize=5,
+                      capsize=3, linestyle="none")
+        axes.annotate(str(number), place, xytext=(5, 4), textcoords="offset points", fontsize=9, color=colour)
     handles = [axes.plot([], [], color=GROUP_STYLES[row["group"]][0], marker=GROUP_STYLES[row["group"]][1],
                          linestyle="none", markersize=5, label=f"{number}  {row['label']}")[0]
                for number, row in enumerate(rows, 1)]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9,
                   title="By validation accuracy")
-    axes.set(xscale="log", xlabel="Training, seconds", ylabel="Test accuracy, %", title="Accuracy against cost")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(alpha=0.3)
+    axes.set(xscale="log", yscale="log", xlabel="Training, seconds", ylabel="Test error, %", title="Error against cost")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.grid(alpha=0.3, which="both")
     return figure
 
 

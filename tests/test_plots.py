@@ -116,7 +116,7 @@ def test_accuracy_against_cost_numbers_its_points_and_names_them():
     axes, = figure.axes
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1  best", "2  deep", "3  knn"]
-    assert [tuple(text.xy) for text in axes.texts] == [(row["seconds"], 100 * row["accuracy"]) for row in ROWS]
+    assert [tuple(text.xy) for text in axes.texts] == [(row["seconds"], 100 * (1 - row["accuracy"])) for row in ROWS]
     assert pixels(figure).std() > 10
 
 

@@ -271,7 +271,8 @@ def write(folder, study, winner):
         (unfinished / "figures").mkdir()
         for name, (draw, inches) in drawings.items():
             if len(complete) > 1:
-                axes = draw(study, target_name="Validation accuracy")
+                with warnings.catch_warnings(action="ignore"):  # that few trials have few values
+                    axes = draw(study, target_name="Validation accuracy")
                 axes = list(getattr(axes, "flat", [axes]))
                 figure = axes[0].figure
                 figure.set_size_inches(*inches)

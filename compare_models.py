@@ -16,6 +16,7 @@ import contextlib
 import csv
 import importlib.util
 import json
+import logging
 import os
 import re
 import statistics
@@ -209,7 +210,8 @@ def run_all(jobs, workers=None, scheduler=None):
         if not scheduler:
             os.environ.update(share_of_cores(workers))  # of which the workers get a copy
             scheduler = stack.enter_context(distributed.LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0"))
+                n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
+                silence_logs=logging.CRITICAL))  # it says a lot when it ends, and a training that fails is named anyway
             print(f"Dashboard: {scheduler.dashboard_link}")
         try:
             client = stack.enter_context(distributed.Client(scheduler, timeout=ANSWER_SECONDS))

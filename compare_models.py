@@ -80,12 +80,10 @@ def attempt(name, config):
 
     config: of train_cnn.py, with the name of the run; a baseline heeds what it says of the data and the seed.
     """
-    runs_dir = Path(config["runs_dir"])
+    folder = Path(config["runs_dir"]) / config["name"]
+    log = folder.parent / "logs" / f"{folder.name}.log"
     try:
-        (runs_dir / "logs").mkdir(parents=True, exist_ok=True)
-        with (open(runs_dir / "logs" / f"{config['name']}.log", "a") as log, contextlib.redirect_stdout(log),
-              contextlib.redirect_stderr(log)):
-            folder = runs_dir / config["name"]
+        with engine.output_to(log):
             if not is_finished(folder, config):
                 result = score_network(folder, config) if CONTESTANTS[name] else score_baseline(name, config)
                 folder.mkdir(exist_ok=True)
@@ -95,9 +93,9 @@ def attempt(name, config):
     except MemoryError:
         return "out of memory"
     except Exception as error:  # a defect, which must not keep the others from being trained
-        with open(runs_dir / "logs" / f"{config['name']}.log", "a") as log:
-            traceback.print_exc(file=log)
-        return f"{type(error).__name__}: {engine.one_line(error)}; see {log.name}"
+        with engine.output_to(log):
+            traceback.print_exc()
+        return f"{type(error).__name__}: {engine.one_line(error)}; see {log}"
 
 
 def is_finished(folder, config):
@@ -230,10 +228,8 @@ def run_all(jobs, workers=None, scheduler=None):
 def share_of_cores(workers):
     """Return the environment in which a worker keeps to its share of this machine's cores."""
     cores = max(engine.cores() // workers, 1)
-    at_once = min(cores, 2)
     libraries = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-    return {**dict.fromkeys(libraries, str(cores)), "TF_NUM_INTEROP_THREADS": str(at_once),
-            "TF_NUM_INTRAOP_THREADS": str(cores // at_once)}
+    return {**dict.fromkeys(libraries, str(cores)), **engine.threads(cores, at_once=2)}
 
 
 # What came of it.

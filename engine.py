@@ -84,9 +84,8 @@ def start(seed=None, at_once=None):
     # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if at_once:
-        at_once = min(at_once, cores())
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(at_once))
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores() // at_once))
+        for name, number in threads(cores(), at_once).items():
+            os.environ.setdefault(name, number)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         with _quiet_start_up():
@@ -112,6 +111,20 @@ def start(seed=None, at_once=None):
 def cores():
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(cores, at_once):
+    """Return the environment in which TensorFlow lets so many operations share so many cores."""
+    at_once = min(at_once, cores)
+    return {"TF_NUM_INTEROP_THREADS": str(at_once), "TF_NUM_INTRAOP_THREADS": str(cores // at_once)}
+
+
+@contextlib.contextmanager
+def output_to(path):
+    """Append what is printed to a file, whose folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield
 
 
 @contextlib.contextmanager

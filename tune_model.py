@@ -201,9 +201,7 @@ def validation_accuracy(trial, folder, fixed, space, data_dir):
     trial.set_user_attr("run", name)
     config = train_cnn.parse_options(train_cnn.flags(
         fixed | options_of(trial, space) | {"data_dir": data_dir, "runs_dir": folder, "name": name}))
-    (folder / "logs").mkdir(exist_ok=True)
-    with (open(folder / "logs" / f"{name}.log", "a") as log, contextlib.redirect_stdout(log),
-          contextlib.redirect_stderr(log)):
+    with engine.output_to(folder / "logs" / f"{name}.log"):
         try:
             run = train_or_go_on(folder / name, config, trial)
         except (optuna.TrialPruned, train_cnn.Diverged) as error:

@@ -1,5 +1,6 @@
 """Small made data that stands in for Fashion-MNIST, with check sums of its own."""
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import data  # noqa: E402
 import engine  # noqa: E402
+import runs  # noqa: E402
 
 TRAIN, TEST = 600, 200
 
@@ -91,6 +93,24 @@ def made_data(made_folder, monkeypatch):
 def unlearnable_data(made_data, monkeypatch):
     """Labels by chance: what is learnt of them makes every other image's loss higher."""
     monkeypatch.setattr(data, "FILES", write_folder(made_data, made_arrays(random_labels=True)))
+
+
+@pytest.fixture
+def interrupted_after_an_epoch(monkeypatch):
+    """A context in which Ctrl-C comes as soon as an epoch is saved."""
+    @contextlib.contextmanager
+    def interrupted():
+        save_epoch = runs.save_epoch
+
+        def interrupt(*arguments):
+            save_epoch(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "save_epoch", interrupt)
+            yield
+
+    return interrupted
 
 
 @pytest.fixture

@@ -72,18 +72,11 @@ def test_a_failing_training_does_not_stop_the_rest(compare, tmp_path, monkeypatc
     assert "Traceback" in (tmp_path / "out/logs/knn-0.log").read_text()
 
 
-def test_a_training_that_was_broken_off_goes_on(compare, tmp_path, monkeypatch):
+def test_a_training_that_was_broken_off_goes_on(compare, tmp_path, interrupted_after_an_epoch):
     compare("lenet_l2", "--seeds", "1")
     history = runs.load_history(tmp_path / "out/lenet_l2-0")
     shutil.rmtree(tmp_path / "out")
-    save_epoch = runs.save_epoch
-
-    def interrupt(*arguments):
-        save_epoch(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_epoch", interrupt)
+    with interrupted_after_an_epoch():
         assert "The same command goes on" in compare("lenet_l2", "--seeds", "1", code=130)
     assert len(runs.load_history(tmp_path / "out/lenet_l2-0")) == 1
     compare("lenet_l2", "--seeds", "1")

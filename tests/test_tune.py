@@ -65,15 +65,8 @@ def test_a_study_ends_with_the_command_of_its_winner_and_goes_on(tune, tmp_path)
     assert len(study_of(folder).trials) == 4
 
 
-def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, monkeypatch):
-    save_epoch = runs.save_epoch
-
-    def interrupt(*arguments):
-        save_epoch(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_epoch", interrupt)
+def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_an_epoch):
+    with interrupted_after_an_epoch():
         assert "The same command goes on" in tune("--trials", "1", code=130)
     before = study_of(tmp_path / "study").trials[0]
     with open(tmp_path / "study/journal.log", "a") as journal:

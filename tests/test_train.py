@@ -335,11 +335,11 @@ def test_a_broken_keras_json_is_named(tmp_path):
 
 def test_help_imports_nothing_slow():
     """Seconds differ between machines; what is imported does not."""
-    code = ("import sys, train_cnn, evaluate_model\n"
-            "for script in (train_cnn, evaluate_model):\n"
+    code = ("import sys, train_cnn, evaluate_model, explore_data, compare_models, tune_model\n"
+            "for script in (train_cnn, evaluate_model, explore_data, compare_models, tune_model):\n"
             "    try: script.main(['--help'])\n"
             "    except SystemExit as stop: assert stop.code == 0\n"
-            "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+            "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'optuna', 'distributed'} & set(sys.modules)\n"
             "assert not slow, slow")
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True, capture_output=True)
 

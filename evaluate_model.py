@@ -4,7 +4,7 @@
     python evaluate_model.py runs/my_run
     python evaluate_model.py --test-time-flips   every image also mirrored, the mean of both answers
 
-Leaves metrics.json, predictions.npz, figures/ and report.html in the run's own directory.
+Leaves metrics.json, predictions.npz, novelty.npz, figures/ and report.html in the run's own directory.
 """
 
 import json
@@ -20,10 +20,12 @@ import numpy as np
 import data
 import files
 import metrics
+import novelty
 import report
 import runs
 
 BATCH = 250
+METRICS, NOVELTY = "metrics.json", "novelty.npz"
 TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything else
 SETTINGS = {"model": str, "patience": int, "seed": int, "val_size": int, "limit": int | None,
             "data_dir": str | None, "fingerprint": str}
@@ -95,8 +97,11 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
     calibrated = metrics.calibrated(probabilities["test"], results["temperature"])
+    known = novelty.fit(*dataset.train, dataset.validation.images,
+                        metrics.calibrated(probabilities["validation"], results["temperature"]))
+    results["unsure"] = float(novelty.is_novel(known, dataset.test.images, calibrated).mean())
     figures = draw(history, results, dataset.test, probabilities["test"], calibrated)
-    write(Path(output_dir or run), results, labels, calibrated, figures, config)
+    write(Path(output_dir or run), results, labels, calibrated, known, figures, config)
     return results
 
 
@@ -170,20 +175,21 @@ def draw(history, results, test, uncalibrated, probabilities):
     }
 
 
-def write(folder, results, labels, probabilities, figures, config):
+def write(folder, results, labels, probabilities, known, figures, config):
     """Write predictions, figures, report and metrics, or nothing where one of them fails.
 
-    probabilities: with the temperature in them.
+    probabilities: with the temperature in them; known: of novelty.fit().
     """
     with files.whole_files(folder) as unfinished:
         np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities,
                             temperature=results["temperature"])
+        np.savez(unfinished / NOVELTY, **known._asdict())
         (unfinished / "figures").mkdir()
         for name, figure in figures.items():
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
         (unfinished / "report.html").write_text(page(results, config, unfinished / "figures"),
                                                 encoding="utf-8", errors="xmlcharrefreplace")
-        files.write_json(unfinished / "metrics.json", results)
+        files.write_json(unfinished / METRICS, results)
 
 
 def page(results, config, figures):
@@ -205,6 +211,7 @@ def headline(results):
             f"{results['images']:,} images), loss {results['loss']:.4f}")
     if results["test_time_flips"]:
         line += f"; without test-time flips {results['without_flips']['accuracy']:.2%}"
+    line += f"; {results['unsure']:.1%} would be called unsure"
     return (f"{line}. Calibrated by temperature {results['temperature']:.2f}: loss {results['calibrated_loss']:.4f}, "
             f"expected calibration error (ECE) {results['calibrated_ece']:.3f} instead of {results['ece']:.3f}")
 
@@ -256,7 +263,7 @@ def main(argv=None):
         print_table(SCORES, score_rows(results))
         print(headline(results))
         folder = Path(options.output_dir or run)
-        print(f"Saved {folder / 'metrics.json'}, predictions.npz, figures/ and report.html")
+        print(f"Saved {folder / METRICS}, predictions.npz, {NOVELTY}, figures/ and report.html")
         print(f"Next: open {folder / 'report.html'} in a browser")
 
     return engine.exit_code("evaluate_model.py", work, (data.DataError, runs.RunError))

@@ -13,7 +13,7 @@ BEST = Path(__file__).parent.parent / "pretrained/best"
 
 
 def test_it_is_a_small_run_of_the_recipe():
-    assert {path.name for path in BEST.iterdir()} == {runs.CONFIG, runs.HISTORY_FILE, runs.MODEL, "metrics.json"}
+    assert {path.name for path in BEST.iterdir()} == {runs.CONFIG, runs.HISTORY_FILE, runs.MODEL, "metrics.json", "novelty.npz"}
     assert (BEST / runs.MODEL).stat().st_size <= 2_000_000
     config, recipe = runs.load_config(BEST), train_cnn.parse_options(["--recipe", "best"])
     assert train_cnn.same_settings(config, recipe)

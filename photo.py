@@ -1,0 +1,188 @@
+"""From a photograph to an image like those of Fashion-MNIST: 28 × 28, the object light on black, filling the frame.
+
+The data set was made from product pictures on white: trimmed, their longest edge made 28 pixels, centred, negated and
+greyed (https://arxiv.org/abs/1708.07747, section 2), and each was stretched to the full range of grey. Photographs are
+on any ground, which is estimated here, and the object is what differs from it, by its colour or its brightness, whichever
+of both is the lighter.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MOST_PIXELS = 25_000_000
+WORKING = 160  # pixels of the longest edge that all is computed on
+SIZE = 28
+SHAPE = SIZE, SIZE, 1
+WHITE = 255
+STEP = 4  # The ground is fitted to every fourth pixel of every fourth row,
+ROUNDS = 6  # so often: half of them a plane to the border, half of them a curved surface to all that is near.
+PLANE, QUADRATIC = 3, 6  # terms
+NEAR = 0.06  # of full scale, that the ground may differ from the surface
+LEAST_EXPLAINED = 0.7  # of the border
+LEAST_CONTRAST = 0.1  # of full scale
+LEAST_SIGNAL = 10  # times the noise
+FAINTEST = 0.08  # of the object's contrast; the data set took 0.05 for ground
+OUT_OF_NOISE = 4  # times the noise
+MOST_PARTS = 2
+SPECK = 0.2  # of the size of the largest part
+DARKEST = 0.02  # ground that shadows are measured on
+
+
+class PhotoError(Exception):
+    """A picture cannot be read. One line, for the user."""
+
+
+class Photo(NamedTuple):
+    """picture: (height, width, 3) uint8, upright and reduced; image: (28, 28, 1) float32 in [0, 1], what a model sees;
+    box: left, top, right and bottom of the object in the picture; doubts: texts, why the image may be wrong."""
+
+    picture: np.ndarray
+    image: np.ndarray
+    box: tuple
+    doubts: list
+
+
+def read(source):
+    """Return the Photo in a JPEG, PNG or WebP file. source: a path or a binary stream. Raises PhotoError and OSError."""
+    return convert(decode(source))
+
+
+def decode(source):
+    """Return the picture as (height, width, 3) uint8, upright, its longest edge no longer than it needs to be."""
+    try:
+        with Image.open(source, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
+            picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
+            picture = ImageOps.exif_transpose(picture)
+            return np.asarray(reduced(in_colour(picture)))
+    except UnidentifiedImageError:
+        raise PhotoError(f"it is not one of {', '.join(FORMATS)}, or broken") from None
+    except (PhotoError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:  # of the file system
+            raise
+        raise PhotoError(f"it is broken ({error})") from None
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise PhotoError(f"it is broken ({type(error).__name__})") from None
+
+
+def in_colour(picture):
+    """Return a picture of any mode as RGB. What is transparent becomes white, or black under a light object."""
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        grey = np.asarray(picture).astype(np.float32) / 257
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    opacity = np.asarray(picture.getchannel("A"), np.float32)
+    light = opacity.any() and np.average(np.asarray(picture.convert("L")), weights=opacity) > WHITE / 2
+    ground = Image.new("RGBA", picture.size, "black" if light else "white")
+    return Image.alpha_composite(ground, picture).convert("RGB")
+
+
+def reduced(picture):
+    scale = max(picture.size) / WORKING
+    if scale <= 1:
+        return picture
+    size = [max(1, round(length / scale)) for length in picture.size]
+    return picture.resize(size, Image.Resampling.BOX)
+
+
+def convert(picture):
+    """Return the Photo of a picture, (height, width, 3) uint8.
+
+    One of 28 × 28 pixels is taken for an image that was cut out already: only its ground is made black.
+    """
+    from scipy import ndimage  # which --help does not wait for
+
+    pixels = picture.astype(np.float32) / WHITE
+    rows, columns = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
+    doubts = []
+    if cut_out := pixels.shape[:2] == (SIZE, SIZE):
+        border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+        ground = np.median(border, axis=0)
+    else:
+        ground, explained = smooth_ground(pixels)
+        if explained < LEAST_EXPLAINED:
+            doubts.append("the ground is cluttered, or the object is cut off")
+
+    difference = pixels - ground
+    distance = length(difference)
+    noise, contrast = np.quantile(distance, (0.25, 0.995))
+    if not doubts and contrast < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
+        doubts.append("the object hardly differs from the ground")
+    # A shadow takes a share of the light away, so what is darker than the ground is measured as a share of it.
+    if difference[distance >= contrast / 2].mean() < 0:
+        distance = length(difference / np.maximum(ground, DARKEST))
+        noise, contrast = np.quantile(distance, (0.25, 0.995))
+    if not cut_out:
+        seen, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
+        if parts > MOST_PARTS and not doubts:
+            doubts.append("there are several things in the picture")
+        if parts:
+            rows, columns = ndimage.find_objects(seen.astype(np.uint8))[0]
+        distance = np.where(ndimage.binary_dilation(seen, iterations=2), distance, noise)
+    image = fitted(np.maximum(distance - noise, 0)[rows, columns])
+    return Photo(picture, image, (columns.start, rows.start, columns.stop, rows.stop), doubts)
+
+
+def smooth_ground(pixels):
+    """Return the ground (height, width, 3) behind the object, and the share of the border that it explains.
+
+    It is a surface of second order in every channel, fitted to what is near it, at first on the border alone: so it may
+    be lit from one side, and the object may touch the border with less than half of it.
+    """
+    few = pixels[::STEP, ::STEP]
+    inside = np.zeros(few.shape[:2], bool)
+    inside[1:-1, 1:-1] = True
+    border, colours, terms = ~inside.ravel(), few.reshape(-1, 3), surface_terms(few.shape[:2])
+    ground = np.broadcast_to(np.median(colours[border], axis=0), colours.shape)
+    for round_ in range(ROUNDS):
+        off = np.abs(colours - ground).max(axis=1)
+        near, count = border & (off <= max(np.quantile(off[border], 0.6), NEAR / 3)), PLANE
+        if round_ >= ROUNDS // 2:
+            near, count = near | (off < NEAR), QUADRATIC
+        weights = np.linalg.lstsq(terms[near, :count], colours[near], rcond=None)[0]
+        ground = terms[:, :count] @ weights
+    explained = np.mean(np.abs(colours - ground).max(axis=1)[border] < NEAR)
+    return (surface_terms(pixels.shape[:2]) @ weights).reshape(pixels.shape), explained
+
+
+@functools.lru_cache(maxsize=8)
+def surface_terms(shape):
+    """Return the terms (height * width, 6) of a surface of second order, those of a plane first."""
+    y, x = (axis.ravel().astype(np.float32) for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+
+
+def length(colours):
+    """Return the root of the mean square of the three channels."""
+    return np.sqrt(np.einsum("ijk,ijk->ij", colours, colours) / 3)
+
+
+def main_parts(seen):
+    """Return a mask without the parts that are much smaller than its largest one, and how many are left."""
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(seen)
+    sizes = np.bincount(parts.ravel(), minlength=2)
+    sizes[0] = 0
+    kept = sizes > SPECK * sizes.max()
+    return kept[parts], np.count_nonzero(kept)
+
+
+def fitted(values):
+    """Return values (height, width) as an image (28, 28, 1): the longest edge fills it, the highest value is 1."""
+    scale = SIZE / max(values.shape)
+    height, width = (max(1, round(n * scale)) for n in values.shape)
+    small = np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.LANCZOS)).clip(0, None)
+    image = np.zeros(SHAPE, np.float32)
+    top, left = (SIZE - height) // 2, (SIZE - width) // 2
+    image[top:top + height, left:left + width, 0] = small / max(small.max(), 1e-6)
+    return image

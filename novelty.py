@@ -40,7 +40,7 @@ def fit(images, labels, validation_images, validation_probabilities):
     centres = np.array([values[labels == each].mean(axis=0) if (labels == each).any() else overall for each in classes])
     deviations = values - centres[labels]
     pooled = np.cov(deviations, rowvar=False, bias=True)
-    pooled += TINY * np.trace(pooled) * np.eye(len(pooled))
+    pooled += TINY * (1 + np.trace(pooled)) * np.eye(len(pooled))
     whitening = []
     for each in classes:
         own = deviations[labels == each]

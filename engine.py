@@ -88,7 +88,7 @@ def start(seed=None, at_once=None):
             os.environ.setdefault(name, number)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        with _quiet_start_up():
+        with quiet():
             import tensorflow as tf
             tf.config.list_physical_devices()
         import keras
@@ -128,8 +128,8 @@ def output_to(path):
 
 
 @contextlib.contextmanager
-def _quiet_start_up():
-    """Keep TensorFlow's chatter about missing GPUs off stderr, unless the user asked for it.
+def quiet():
+    """Keep TensorFlow's chatter, about missing GPUs or conversions, off stderr, unless the user asked for it.
 
     It is written from C++ before the log level counts, so the file descriptor itself is moved.
     """

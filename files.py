@@ -43,7 +43,7 @@ def whole_files(folder):
         places = {path: folder / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
         for path, place in places.items():
             _to_disk(path)
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "A folder is where a file has to be", str(place))
         for path, place in places.items():

@@ -1,0 +1,235 @@
+"""Export a trained network for other runtimes, run each export on the test images, and keep those that agree.
+
+    python export_model.py                          the newest finished run, else pretrained/best, in all formats
+    python export_model.py --run runs/my_run --formats onnx litert_int8
+
+    saved_model     a TensorFlow SavedModel in the layout of TensorFlow Serving
+    onnx            for ONNX Runtime
+    litert          for LiteRT, once TensorFlow Lite
+    litert_int8     the same with weights and activations of 8 bits, a quarter of the size; images and probabilities are float
+
+All take images (N, 28, 28, 1) in [0, 1] and give probabilities (N, 10), those of model.keras: without test-time flips and
+without the temperature of evaluate_model.py. Leaves them and exports.json in the folder exports of the run.
+"""
+
+import importlib.util
+import shutil
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import engine  # first: it says if a package is missing
+
+import numpy as np
+
+import data
+import evaluate_model
+import files
+import metrics
+import predict_image
+import runs
+
+LARGEST_DIFFERENCE = 1e-4  # of a probability, of what computes in float32
+LARGEST_LOSS = 0.003  # of accuracy, of what does not
+CALIBRATION = 500  # training images that tell the range of the activations
+BATCH = 250
+TIMED = 200  # images, one at a time
+HEAD = ("", "accuracy", "largest difference", "size, KB", "of model.keras", "one image, ms")
+
+
+class ExportError(Exception):
+    """An export failed, or does not agree. One line, for the user."""
+
+
+class Format(NamedTuple):
+    """path: in exports/; modules: that write and run it; write: of model, path and training images; load: a function of
+    a path and a batch size that returns a function of images; exact: whether it computes in float32."""
+
+    path: str
+    modules: tuple
+    write: object
+    load: object
+    exact: bool
+
+
+def write_saved_model(model, path, images):
+    model.export(path, format="tf_saved_model", verbose=False)
+
+
+def load_saved_model(path, batch):
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    name, = serve.structured_outputs
+    return lambda images: serve(tf.constant(images))[name].numpy()
+
+
+def write_onnx(model, path, images):
+    model.export(path, format="onnx", verbose=False)
+
+
+def load_onnx(path, batch):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    image, = session.get_inputs()
+    return lambda images: session.run(None, {image.name: images})[0]
+
+
+def write_litert(model, path, images):
+    model.export(path, format="litert", verbose=False)
+
+
+def write_litert_int8(model, path, images):
+    import tensorflow as tf
+
+    model.export(path, format="litert", verbose=False, optimizations=[tf.lite.Optimize.DEFAULT],
+                 representative_dataset=lambda: ([image[None]] for image in images[:CALIBRATION]))
+
+
+def load_litert(path, batch):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=engine.cores())
+    (image,), (probabilities,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(image["index"], (batch, *image["shape"][1:]))
+    interpreter.allocate_tensors()
+
+    def run(images):
+        interpreter.set_tensor(image["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(probabilities["index"])
+
+    return run
+
+
+FORMATS = {
+    "saved_model": Format("saved_model/1", (), write_saved_model, load_saved_model, exact=True),
+    "onnx": Format("model.onnx", ("tf2onnx", "onnx", "onnxruntime"), write_onnx, load_onnx, exact=True),
+    "litert": Format("model.tflite", ("ai_edge_litert",), write_litert, load_litert, exact=True),
+    "litert_int8": Format("model_int8.tflite", ("ai_edge_litert",), write_litert_int8, load_litert, exact=False),
+}
+
+
+def export(run, names, folder, data_dir=None):
+    """Write the exports of a run that agree with it into a folder, and exports.json. Return rows, and failures by name.
+
+    Raises data.DataError and runs.RunError.
+    """
+    config = runs.load_config(run)
+    engine.start()
+    from model import predictor
+
+    model, dataset = runs.load_model(run), data.load(data_dir, config["val_size"], config["limit"], config["seed"])
+    evaluate_model.check_fit(run, model, config, dataset)
+    images, labels = dataset.test
+    expected, predict_one = in_batches(model.predict_on_batch, images), predictor(model)
+    original = {"accuracy": metrics.accuracy(labels, expected), "difference": 0.0, "bytes": size(run / runs.MODEL),
+                "latency_ms": latency(lambda image: predict_one(image[0]), images)}
+    rows, failures = {"model.keras": original}, {}
+    with files.whole_files(folder) as unfinished:
+        for name in names:
+            kind = FORMATS[name]
+            path = unfinished / kind.path
+            print(f"Exporting {name}", flush=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with engine.quiet(), warnings.catch_warnings(action="ignore"):
+                    rows[name] = check(kind, model, path, dataset, expected, original)
+            except ExportError as error:
+                failures[name] = str(error)
+                remove(path)
+        files.write_json(unfinished / "exports.json", {"run": str(run), "formats": rows, "failed": failures})
+    return rows, failures
+
+
+def check(kind, model, path, dataset, expected, original):
+    """Write an export and return its row. Raises ExportError where it cannot be made, or does not agree."""
+    missing = [module for module in kind.modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ExportError(f"not installed: {', '.join(missing)}; try: python -m pip install -r requirements-export.txt")
+    try:
+        kind.write(model, path, dataset.train.images)
+        answers = in_batches(kind.load(path, BATCH), dataset.test.images)
+        row = {"accuracy": metrics.accuracy(dataset.test.labels, answers),
+               "difference": float(np.abs(answers - expected).max()), "bytes": size(path),
+               "latency_ms": latency(kind.load(path, 1), dataset.test.images)}
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # whatever a converter or a runtime raises
+        raise ExportError(f"{type(error).__name__}: {engine.one_line(error)[:300]}") from error
+    if kind.exact and not row["difference"] <= LARGEST_DIFFERENCE:
+        raise ExportError(f"it differs by up to {row['difference']:.1e} from model.keras, and is not kept")
+    if not row["accuracy"] >= original["accuracy"] - LARGEST_LOSS:
+        raise ExportError(f"it is only {row['accuracy']:.2%} accurate, and is not kept")
+    return row
+
+
+def in_batches(predict, images):
+    """Return the probabilities (N, 10) of a number of images that BATCH divides or not."""
+    padded = np.concatenate([images, np.zeros((-len(images) % BATCH, *images.shape[1:]), images.dtype)])
+    return np.concatenate([predict(padded[start:start + BATCH]) for start in range(0, len(padded), BATCH)])[:len(images)]
+
+
+def latency(predict, images):
+    """Return the median milliseconds that one image takes."""
+    times = []
+    for number in range(TIMED):
+        image = images[number % len(images), None]
+        started = time.perf_counter()
+        predict(image)
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def size(path):
+    """Return the bytes of a file, or of all in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def table_rows(rows):
+    """Return the rows of the table with the columns HEAD."""
+    whole = rows["model.keras"]["bytes"]
+    return [(name, f"{row['accuracy']:.2%}", f"{row['difference']:.1e}", f"{row['bytes'] / 1000:,.0f}",
+             f"{row['bytes'] / whole:.0%}", f"{row['latency_ms']:.3f}") for name, row in rows.items()]
+
+
+def parse_options(argv=None):
+    parser = engine.Parser(__doc__)
+    add = parser.add_argument
+    predict_image.add_run_options(parser)
+    add("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), metavar="FORMAT",
+        help=f"some of {', '.join(FORMATS)} (all)")
+    add("--data-dir", type=engine.path_option, help="folder with the four files (FASHION_MNIST_DIR, or found and fetched)")
+    add("--output-dir", type=engine.path_option, help="where the exports are written (exports in the run)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    options = parse_options(argv)
+
+    def work():
+        run = predict_image.chosen_run(options.run, options.runs_dir)
+        print(f"Run: {run}")
+        folder = Path(options.output_dir or run / "exports")
+        rows, failures = export(run, dict.fromkeys(options.formats), folder, options.data_dir)
+        print()
+        evaluate_model.print_table(HEAD, table_rows(rows))
+        kept = [str(folder / FORMATS[name].path) for name in rows if name in FORMATS]
+        if kept:
+            print(f"Saved {', '.join(kept)}")
+        if failures:
+            raise ExportError("; ".join(f"{name}: {reason}" for name, reason in failures.items()))
+
+    return engine.exit_code("export_model.py", work, (data.DataError, runs.RunError, ExportError))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -111,7 +111,12 @@ def check_fit(run, model, config, dataset):
         raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; train it again")
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise runs.RunError(f"{run / runs.MODEL} is broken: it holds weights that are no numbers")
-    expected = (None, *dataset.test.images.shape[1:]), (None, len(data.CLASS_NAMES))
+    check_shapes(run, model)
+
+
+def check_shapes(run, model):
+    """Raise RunError where a model does not turn images into probabilities of the classes."""
+    expected = (None, *data.FILES["t10k-images-idx3-ubyte"].shape[1:], 1), (None, len(data.CLASS_NAMES))
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:
         raise runs.RunError(f"{run / runs.MODEL} is no model of Fashion-MNIST: it turns {shapes[0]} "

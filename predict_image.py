@@ -42,31 +42,45 @@ class PredictError(Exception):
 
 
 class Classifier(NamedTuple):
-    """probabilities: a function of images (N, 28, 28, 1) that returns (N, 10), calibrated if the run was evaluated;
-    known: of novelty.fit(), None if it was not; run: its path; model: of Keras."""
+    """A network and the way that it was evaluated, which is how it answers here.
 
-    probabilities: object
-    known: novelty.Novelty | None
+    temperature: 1 if it was not evaluated; known: of novelty.fit(), None if it was not.
+    """
+
     run: Path
     model: object
+    flips: bool
+    temperature: float
+    known: novelty.Novelty | None
+
+    def probabilities(self, images, predict=None):
+        """Return the probabilities (N, 10) of images (N, 28, 28, 1).
+
+        predict: what computes those of the network, if it is not to be model.predict.
+        """
+        predict = predict or (lambda images: self.model.predict(images, batch_size=BATCH, verbose=0))
+        probabilities = predict(images)
+        if self.flips:
+            probabilities = (probabilities + predict(images[:, :, ::-1])) / 2
+        return metrics.calibrated(probabilities, self.temperature)
+
+    def doubts(self, photos, images, probabilities):
+        """Return for every photo a list of reasons to doubt the answer."""
+        strange = np.zeros(len(photos), bool)
+        if self.known is not None:
+            strange = novelty.is_novel(self.known, images, probabilities)
+        return [photo.doubts + [STRANGE] * bool(novel) for photo, novel in zip(photos, strange)]
 
 
 def load_classifier(run):
-    """Return the Classifier of a run, which answers in the way that the run was evaluated. Raises runs.RunError."""
+    """Return the Classifier of a run. Raises runs.RunError."""
     runs.load_config(run)
     engine.start()
-    model = runs.load_model(run)
-    evaluated = load_evaluation(run)
-    flips = bool(evaluated and evaluated["test_time_flips"])
-    temperature = evaluated["temperature"] if evaluated else 1
-
-    def probabilities(images):
-        answers = model.predict(images, batch_size=BATCH, verbose=0)
-        if flips:
-            answers = (answers + model.predict(images[:, :, ::-1], batch_size=BATCH, verbose=0)) / 2
-        return metrics.calibrated(answers, temperature)
-
-    return Classifier(probabilities, load_novelty(run) if evaluated else None, run, model)
+    model, evaluated = runs.load_model(run), load_evaluation(run)
+    evaluate_model.check_shapes(run, model)
+    if evaluated is None:
+        return Classifier(run, model, False, 1, None)
+    return Classifier(run, model, evaluated["test_time_flips"], evaluated["temperature"], load_novelty(run))
 
 
 def load_evaluation(run):
@@ -100,15 +114,11 @@ def load_novelty(run):
                             f"python evaluate_model.py {run}") from None
 
 
-def classify(classifier, photos):
-    """Return the probabilities (N, 10) of photos, and of each of them a list of reasons to doubt the answer."""
+def classify(classifier, photos, predict=None):
+    """Return the probabilities (N, 10) of photos, and for each of them a list of reasons to doubt the answer."""
     images = np.stack([each.image for each in photos])
-    probabilities = classifier.probabilities(images)
-    doubts = [list(each.doubts) for each in photos]
-    if classifier.known is not None:
-        for number in np.flatnonzero(novelty.is_novel(classifier.known, images, probabilities)):
-            doubts[number].append(STRANGE)
-    return probabilities, doubts
+    probabilities = classifier.probabilities(images, predict)
+    return probabilities, classifier.doubts(photos, images, probabilities)
 
 
 def answer(probabilities, doubts):

@@ -227,7 +227,7 @@ def main(argv=None):
     parser = engine.Parser(__doc__)
     predict_image.add_run_options(parser)
     parser.add_argument("--data-dir", type=engine.path_option, help="folder with the four files")
-    parser.add_argument("--images", type=train_cnn.number(int, SHOWN, 10_000), default=10_000, help="test images (%(default)s)")
+    parser.add_argument("--images", type=train_cnn.number(int, SHOWN, 10_001), default=10_000, help="test images (%(default)s)")
     parser.add_argument("--others", type=train_cnn.number(int, 1, 1e5), default=500, help="other pictures of a kind (%(default)s)")
     options = parser.parse_args(argv)
 

@@ -94,7 +94,8 @@ def compiled(model):
 def create_app(classifier, most_bytes):
     """Return the FastAPI application. most_bytes: of a request."""
     import fastapi
-    from fastapi.responses import HTMLResponse
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
     from pydantic import BaseModel, Field
     from starlette.requests import ClientDisconnect
 
@@ -189,6 +190,11 @@ def create_app(classifier, most_bytes):
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index():
         return HTMLResponse(page, headers=HEADERS)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request, error):
+        reasons = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+        return JSONResponse({"detail": "; ".join(reasons)}, 422)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request, error):

@@ -1,0 +1,284 @@
+import asyncio
+import base64
+import builtins
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import conftest
+import data
+import photo
+import predict_image
+import serve_model
+
+fastapi = pytest.importorskip("fastapi")
+testclient = pytest.importorskip("fastapi.testclient")
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import load_server  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+BEST = ROOT / "pretrained/best"
+LIMIT = 100_000  # bytes of a request, in these tests
+SCHEMATHESIS_EXAMPLES = 20
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return predict_image.load_classifier(BEST)
+
+
+@pytest.fixture(scope="module")
+def app(classifier):
+    return serve_model.create_app(classifier, LIMIT)
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def png(number=0, size=(28, 28)):
+    stream = io.BytesIO()
+    Image.fromarray(conftest.made_arrays()[0][number]).resize(size).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
+    content = png(3)
+    seen = photo.read(io.BytesIO(content))
+    (probabilities,), (doubts,) = predict_image.classify(classifier, [seen])
+    expected = predict_image.answer(probabilities, doubts)
+    response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
+    answer = response.json()
+    assert response.status_code == 200
+    assert [guess["label"] for guess in answer["guesses"]] == [guess["label"] for guess in expected["guesses"]]
+    assert answer["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
+    assert (answer["unsure"], answer["doubts"]) == (expected["unsure"], expected["doubts"])
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert list(answer["probabilities"]) == list(data.CLASS_NAMES)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2]))))
+    np.testing.assert_allclose(shown / 255, seen.image[..., 0], atol=0.003)
+
+
+def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
+    alone = [client.post("/predict", content=png(number)).json()["label"] for number in (0, 1)]
+    files = [("files", (name, content)) for name, content in (("a.png", png(0)), ("b.png", b"nothing"), ("c.png", png(1)))]
+    response = client.post("/predict/batch", files=files)
+    entries = response.json()
+    assert response.status_code == 200 and [entry["file"] for entry in entries] == ["a.png", "b.png", "c.png"]
+    assert [entries[number]["answer"]["label"] for number in (0, 2)] == alone
+    assert entries[1]["answer"] is None and "not one of" in entries[1]["error"]
+
+
+def test_many_together_are_answered_as_each_alone(client, classifier):
+    images = np.stack([photo.read(io.BytesIO(png(number))).image for number in range(40)])
+    predict = serve_model.compiled(classifier.model)
+    alone = np.concatenate([predict(image[None]) for image in images])
+    np.testing.assert_allclose(predict(images[:serve_model.TOGETHER]), alone[:serve_model.TOGETHER], atol=1e-5)
+    np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(client, app):
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while True:
+            sent += 10_000
+            yield bytes(10_000)
+
+    for path in ("/predict", "/predict/batch"):
+        response = client.post(path, content=bytes(LIMIT + 1), headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert response.status_code == 413 and f"{LIMIT:,}" in response.json()["detail"]
+
+    async def receive():
+        return {"type": "http.request", "body": next(chunks), "more_body": True}
+
+    async def send(message):
+        messages.append(message)
+
+    for path, kind in (("/predict", b"image/png"), ("/predict/batch", b"multipart/form-data; boundary=x")):
+        sent, chunks, messages = 0, endless(), []
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+                 "root_path": "", "headers": [(b"content-type", kind)], "http_version": "1.1", "scheme": "http",
+                 "server": ("test", 80), "client": ("test", 1)}
+        asyncio.run(app(scope, receive, send))
+        # A parser may find the body malformed before it is too large.
+        assert messages[0]["status"] in ((413,) if path == "/predict" else (400, 413)) and sent <= LIMIT + 10_000
+
+
+def test_wrong_requests_get_a_reason_and_no_5xx(client):
+    bomb = io.BytesIO()
+    Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
+    for status, said, content, kind in (
+            (415, "text/html", png(), "text/html"), (422, "not one of", b"", "image/png"),
+            (422, "not one of", b"GIF89a", "image/png"), (422, "broken", png()[:100], "image/png"),
+            (422, "megapixels", bomb.getvalue(), "image/png")):
+        response = client.post("/predict", content=content, headers={"Content-Type": kind})
+        assert response.status_code == status and said in response.json()["detail"]
+    many = [("files", ("a.png", b"x"))] * (serve_model.MOST_FILES + 1)
+    assert client.post("/predict/batch", files=many).status_code == 422
+    assert client.post("/predict/batch").status_code == 422
+    assert client.get("/predict").status_code == 405
+    assert client.get("/nothing").status_code == 404
+
+
+def test_the_card_says_what_the_evaluation_found(client):
+    card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
+    assert card["test_accuracy"] == scores["accuracy"] and card["unsure_test_images"] == scores["unsure"]
+    assert card["classes"] == list(data.CLASS_NAMES) and card["parameters"] == scores["parameters"]
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_the_page_needs_no_other_host(client):
+    response = client.get("/")
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert not re.search(r"(https?:)?//[a-z]", response.text.replace("// ", ""))
+    for path in ("/docs", "/redoc"):  # FastAPI's own load their scripts from elsewhere
+        assert client.get(path).status_code == 404
+
+
+def test_what_waits_is_computed_together_and_everybody_gets_their_own():
+    sizes = []
+
+    def compute(items):
+        sizes.append(len(items))
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [2 * item for item in items]
+
+    async def work(items):
+        together = serve_model.Together(compute)
+        return await asyncio.gather(*map(together, items), return_exceptions=True)
+
+    assert asyncio.run(work(range(100, 150))) == list(range(200, 300, 2))
+    assert max(sizes) <= serve_model.TOGETHER and len(sizes) < 50
+    assert all(isinstance(result, ValueError) for result in asyncio.run(work([13, 14])))
+
+
+def test_it_goes_on_where_somebody_who_waits_is_gone():
+    async def work():
+        together = serve_model.Together(lambda items: items)
+        gone = asyncio.create_task(together(1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await together(2)
+
+    assert asyncio.run(work()) == 2
+
+
+def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
+    with serve_model.bound_socket("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve_model.main(["--run", str(BEST), "--port", port]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and f"port {port}" in err and "--port" in err
+    assert serve_model.main(["--run", str(BEST), "--host", "no.such.host.invalid"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    real = builtins.__import__
+
+    def without_uvicorn(name, *rest):
+        if name == "uvicorn":
+            raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_uvicorn)
+    assert serve_model.main(["--run", str(BEST)]) == 1
+    assert "uvicorn is not installed; try: python -m pip install -r requirements-serve.txt" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The URL of a server in a process of its own, which Ctrl-C ends without a complaint."""
+    process = subprocess.Popen([sys.executable, "serve_model.py", "--run", str(BEST), "--port", "0"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield next(line.split()[2] for line in process.stdout if line.startswith("Serving"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "") and out == "Stopped.\n"
+    finally:
+        process.kill()
+
+
+def test_malformed_uploads_do_not_disturb_it(server):
+    port = int(server.rpartition(":")[2])
+    jpeg = io.BytesIO()
+    Image.open(io.BytesIO(png(0, (200, 200)))).save(jpeg, "JPEG")
+    uploads = load_server.malformed_uploads(png(), jpeg.getvalue(), 56)
+    statuses = asyncio.run(load_server.malformed(port, uploads))
+    assert sum(statuses.values()) == 56 and all(status is None or status < 500 for status in statuses)
+    assert {413, 415, 422} <= set(statuses)
+    statuses, *_ = asyncio.run(load_server.together(port, [load_server.request(png())] * 64))
+    assert statuses == [200] * 64
+
+
+def test_a_browser_shows_the_answer(server, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium is installed")
+    (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(error))
+        page.goto(server)
+        verdict, best = page.locator("#verdict"), page.locator("tr.best")
+        page.set_input_files("#file", tmp_path / "picture.png")
+        best.wait_for()
+        assert best.locator("th").inner_text() in verdict.inner_text()
+        assert page.locator("#seen").get_attribute("src").startswith("data:image/png")
+        assert page.locator("#bars tr").count() == 10
+        page.set_input_files("#file", tmp_path / "broken.png")
+        page.get_by_text("No answer").wait_for()
+        assert "not one of" in page.locator("#doubts").inner_text()
+        # By keyboard: the first stop is the button that chooses a file.
+        page.locator("body").press("Tab")
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files(tmp_path / "picture.png")
+        page.get_by_text("Perhaps").or_(best.locator("th")).first.wait_for()
+        # By drawing, which is answered while it goes on.
+        box = page.locator("#pad").bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 60)
+        page.mouse.down()
+        with page.expect_response("**/predict") as response:
+            page.mouse.move(box["x"] + 220, box["y"] + 250, steps=5)
+        assert response.value.status == 200
+        page.mouse.up()
+        assert page.locator("body").bounding_box()["width"] <= 390
+        browser.close()
+    assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
+
+
+def test_the_api_keeps_to_its_schema(app):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance  # no schema can say that bytes are a picture
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    tried = set()
+    for operation in schema.get_all_operations():
+        @given(case=operation.ok().as_strategy())
+        @settings(max_examples=SCHEMATHESIS_EXAMPLES, deadline=None, derandomize=True, database=None,
+                  suppress_health_check=list(HealthCheck))
+        def keeps(case):
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+        keeps()
+        tried.add(operation.ok().label)
+    assert tried == {"POST /predict", "POST /predict/batch", "GET /model", "GET /health"}

@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate explore compare tune test bench leaderboard torture data clean
+.PHONY: help train evaluate explore compare tune predict serve export test bench leaderboard torture data clean
 
 help:
 	@echo "make train       train the default network"
@@ -16,6 +16,9 @@ help:
 	@echo "make explore     look at the data"
 	@echo "make compare     train and compare all networks, recipes and baselines; long"
 	@echo "make tune        search for better options"
+	@echo "make predict     tell what is on pictures: make predict ARGS=shoe.jpg"
+	@echo "make serve       a web page and an API, at http://127.0.0.1:8000"
+	@echo "make export      SavedModel, ONNX and LiteRT of the newest run"
 	@echo "make test        run the tests"
 	@echo "make bench       measure the speed, beside plain Keras; under ten minutes"
 	@echo "make leaderboard train the recipes and tell what their accuracy costs; long"
@@ -36,6 +39,15 @@ compare: $(VENV)/sweeps
 
 tune: $(VENV)/sweeps
 	$(RUN) tune_model.py $(ARGS)
+
+predict: $(VENV)/core
+	$(RUN) predict_image.py $(ARGS)
+
+serve: $(VENV)/serve
+	$(RUN) serve_model.py $(ARGS)
+
+export: $(VENV)/export
+	$(RUN) export_model.py $(ARGS)
 
 test: $(VENV)/test data
 	$(RUN) -m pytest $(ARGS)
@@ -66,7 +78,15 @@ $(VENV)/sweeps: $(VENV)/core requirements-sweeps.txt
 	@$(INSTALL) -r requirements-sweeps.txt
 	@touch $@
 
-$(VENV)/test: $(VENV)/sweeps requirements-test.txt
+$(VENV)/serve: $(VENV)/core requirements-serve.txt
+	@$(INSTALL) -r requirements-serve.txt
+	@touch $@
+
+$(VENV)/export: $(VENV)/core requirements-export.txt
+	@$(INSTALL) -r requirements-export.txt
+	@touch $@
+
+$(VENV)/test: $(VENV)/sweeps $(VENV)/serve $(VENV)/export requirements-test.txt
 	@$(INSTALL) -r requirements-test.txt
 	@touch $@
 

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parent.parent
 BEST = ROOT / "pretrained/best"
 LIMIT = 100_000  # bytes of a request, in these tests
 SCHEMATHESIS_EXAMPLES = 20
+SHIRT = ((.3, .2), (.2, .35), (.3, .4), (.32, .3), (.32, .8), (.68, .8), (.68, .3), (.7, .4), (.8, .35), (.7, .2), (.6, .2),
+         (.5, .25), (.4, .2), (.3, .2))  # shares of the pad
 
 
 @pytest.fixture(scope="module")
@@ -252,14 +254,18 @@ def test_a_browser_shows_the_answer(server, tmp_path):
             page.keyboard.press("Enter")
         chooser.value.set_files(tmp_path / "picture.png")
         page.get_by_text("Perhaps").or_(best.locator("th")).first.wait_for()
-        # By drawing, which is answered while it goes on.
+        # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it is filled.
         box = page.locator("#pad").bounding_box()
-        page.mouse.move(box["x"] + 100, box["y"] + 60)
+        first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
+        page.mouse.move(*first)
         page.mouse.down()
         with page.expect_response("**/predict") as response:
-            page.mouse.move(box["x"] + 220, box["y"] + 250, steps=5)
+            for place in others:
+                page.mouse.move(*place, steps=3)
         assert response.value.status == 200
         page.mouse.up()
+        page.locator("#verdict", has_text="T-shirt/top").wait_for()
+        assert page.locator("#doubts").inner_text() == ""
         assert page.locator("body").bounding_box()["width"] <= 390
         browser.close()
     assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)

@@ -52,20 +52,13 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
     test_time_flips: take the mean of the probabilities of an image and its mirror image.
     Raises data.DataError and runs.RunError.
     """
-    config = runs.load_config(run)
-    wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
-    if not wrong and not 0 <= config["seed"] < 2**31:
-        wrong = ["seed"]
-    if wrong:
-        raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}")
+    config = checked_config(run)
     engine.start()
     model, history = runs.load_model(run), runs.load_history(run)  # together: the run may still be training
     chosen = runs.chosen_epoch(config, history)
     if chosen is None:
         raise runs.RunError(f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
-    if data_dir is None and config["data_dir"] and os.path.isdir(os.path.expanduser(config["data_dir"])):
-        data_dir = config["data_dir"]
-    dataset = data.load(data_dir, config["val_size"], config["limit"], config["seed"])
+    dataset = data_of(config, data_dir)
     print(f"Data: {dataset.source}")
     check_fit(run, model, config, dataset)
 
@@ -105,17 +98,35 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
     return results
 
 
+def checked_config(run):
+    """Return the config of a run whose settings are of the kinds that they should be. Raises RunError."""
+    config = runs.load_config(run)
+    wrong = [key for key, kind in SETTINGS.items() if key not in config or not isinstance(config[key], kind)]
+    if not wrong and not 0 <= config["seed"] < 2**31:
+        wrong = ["seed"]
+    if wrong:
+        raise runs.RunError(f"{run / runs.CONFIG} is broken: see {', '.join(wrong)}")
+    return config
+
+
+def data_of(config, data_dir=None):
+    """Return the data that a run was trained on, from a folder or from its own one, if that is still there."""
+    if data_dir is None and config["data_dir"] and os.path.isdir(os.path.expanduser(config["data_dir"])):
+        data_dir = config["data_dir"]
+    return data.load(data_dir, config["val_size"], config["limit"], config["seed"])
+
+
 def check_fit(run, model, config, dataset):
     """Raise RunError where model and data do not belong together."""
     if config["fingerprint"] != dataset.fingerprint:
         raise runs.RunError(f"{run} was trained on other data than {dataset.source} holds; train it again")
+    check_model(run, model)
+
+
+def check_model(run, model):
+    """Raise RunError where a model does not turn images into probabilities of the classes."""
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise runs.RunError(f"{run / runs.MODEL} is broken: it holds weights that are no numbers")
-    check_shapes(run, model)
-
-
-def check_shapes(run, model):
-    """Raise RunError where a model does not turn images into probabilities of the classes."""
     expected = (None, *data.FILES["t10k-images-idx3-ubyte"].shape[1:], 1), (None, len(data.CLASS_NAMES))
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:

@@ -9,7 +9,7 @@
     litert_int8     the same with weights and activations of 8 bits, a quarter of the size; images and probabilities are float
 
 All take images (N, 28, 28, 1) in [0, 1] and give probabilities (N, 10), those of model.keras: without test-time flips and
-without the temperature of evaluate_model.py. Leaves them and exports.json in the folder exports of the run.
+without the temperature of evaluate_model.py. Leaves those that agree, and exports.json, in the folder exports of the run.
 """
 
 import importlib.util
@@ -119,11 +119,11 @@ def export(run, names, folder, data_dir=None):
 
     Raises data.DataError and runs.RunError.
     """
-    config = runs.load_config(run)
+    config = evaluate_model.checked_config(run)
     engine.start()
     from model import predictor
 
-    model, dataset = runs.load_model(run), data.load(data_dir, config["val_size"], config["limit"], config["seed"])
+    model, dataset = runs.load_model(run), evaluate_model.data_of(config, data_dir)
     evaluate_model.check_fit(run, model, config, dataset)
     images, labels = dataset.test
     expected, predict_one = in_batches(model.predict_on_batch, images), predictor(model)
@@ -143,6 +143,8 @@ def export(run, names, folder, data_dir=None):
                 failures[name] = str(error)
                 remove(path)
         files.write_json(unfinished / "exports.json", {"run": str(run), "formats": rows, "failed": failures})
+    for name in FORMATS.keys() - rows.keys():  # of an earlier call: the folder holds what exports.json says
+        remove(folder / FORMATS[name].path)
     return rows, failures
 
 
@@ -208,7 +210,7 @@ def parse_options(argv=None):
     add("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), metavar="FORMAT",
         help=f"some of {', '.join(FORMATS)} (all)")
     add("--data-dir", type=engine.path_option, help="folder with the four files (FASHION_MNIST_DIR, or found and fetched)")
-    add("--output-dir", type=engine.path_option, help="where the exports are written (exports in the run)")
+    add("--output-dir", type=engine.path_option, help="where the exports are written (exports in the run, or in --runs-dir)")
     return parser.parse_args(argv)
 
 
@@ -218,7 +220,8 @@ def main(argv=None):
     def work():
         run = predict_image.chosen_run(options.run, options.runs_dir)
         print(f"Run: {run}")
-        folder = Path(options.output_dir or run / "exports")
+        beside = Path(options.runs_dir) if run == predict_image.PRETRAINED else run
+        folder = Path(options.output_dir or beside / "exports")
         rows, failures = export(run, dict.fromkeys(options.formats), folder, options.data_dir)
         print()
         evaluate_model.print_table(HEAD, table_rows(rows))

@@ -16,6 +16,7 @@ POOLED = 60  # images that the spread of all classes counts for in the spread of
 SCORES = 4
 KEPT = 0.95  # at least, of the validation images
 TINY = 1e-6
+ROUNDING = 1e-3
 
 
 class Novelty(NamedTuple):
@@ -49,8 +50,9 @@ def fit(images, labels, validation_images, validation_probabilities):
     novelty = Novelty(analysis.mean_, analysis.components_, centres, np.array(whitening), np.full(SCORES, np.inf))
     validation = scores(novelty, validation_images, validation_probabilities)
     # Each score may go beyond its limit for so few that all of them together leave enough.
-    limits = np.quantile(validation, 1 - (1 - KEPT) / SCORES, axis=0)
-    return Novelty(*(array.astype(np.float32) for array in novelty._replace(limits=limits)))
+    limits = np.quantile(validation, 1 - (1 - KEPT) / SCORES, axis=0, method="higher")
+    # In what is saved, rounding must not put the image at the limit beyond it.
+    return Novelty(*(array.astype(np.float32) for array in novelty._replace(limits=limits * (1 + ROUNDING))))
 
 
 def scores(novelty, images, probabilities):

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 25_000_000
 WORKING = 160  # pixels of the longest edge that all is computed on
+Image.MAX_IMAGE_PIXELS = None  # as decode() has a stricter limit
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
 WHITE = 255
@@ -59,7 +60,7 @@ def decode(source):
                 raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
             picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
             picture = ImageOps.exif_transpose(picture)
-            return np.asarray(reduced(in_colour(picture)))
+            return np.asarray(in_colour(picture))
     except UnidentifiedImageError:
         raise PhotoError(f"it is not one of {', '.join(FORMATS)}, or broken") from None
     except (PhotoError, MemoryError):
@@ -73,13 +74,15 @@ def decode(source):
 
 
 def in_colour(picture):
-    """Return a picture of any mode as RGB. What is transparent becomes white, or black under a light object."""
+    """Return a picture of any mode, reduced, as RGB. What is transparent becomes white, or black under a light object.
+
+    It is reduced as early as its mode allows, as much memory is needed before.
+    """
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        grey = np.asarray(picture).astype(np.float32) / 257
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
+        return reduced(picture if picture.mode in ("L", "RGB", "CMYK") else picture.convert("RGB")).convert("RGB")
+    picture = reduced(picture.convert("RGBA"))
     opacity = np.asarray(picture.getchannel("A"), np.float32)
     light = opacity.any() and np.average(np.asarray(picture.convert("L")), weights=opacity) > WHITE / 2
     ground = Image.new("RGBA", picture.size, "black" if light else "white")
@@ -114,13 +117,13 @@ def convert(picture):
 
     difference = pixels - ground
     distance = length(difference)
-    noise, contrast = np.quantile(distance, (0.25, 0.995))
+    noise, contrast = levels(distance, cut_out)
     if not doubts and contrast < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
         doubts.append("the object hardly differs from the ground")
     # A shadow takes a share of the light away, so what is darker than the ground is measured as a share of it.
     if difference[distance >= contrast / 2].mean() < 0:
         distance = length(difference / np.maximum(ground, DARKEST))
-        noise, contrast = np.quantile(distance, (0.25, 0.995))
+        noise, contrast = levels(distance, cut_out)
     if not cut_out:
         seen, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
         if parts > MOST_PARTS and not doubts:
@@ -130,6 +133,15 @@ def convert(picture):
         distance = np.where(ndimage.binary_dilation(seen, iterations=2), distance, noise)
     image = fitted(np.maximum(distance - noise, 0)[rows, columns])
     return Photo(picture, image, (columns.start, rows.start, columns.stop, rows.stop), doubts)
+
+
+def levels(distance, cut_out):
+    """Return how far the ground is from itself, which is its noise, and how far the object is from it.
+
+    An image that was cut out may have hardly any ground, and has no noise to speak of.
+    """
+    noise, contrast = np.quantile(distance, (0.25, 0.995))
+    return 0 if cut_out else noise, contrast
 
 
 def smooth_ground(pixels):

@@ -8,7 +8,6 @@ A picture is cut out, centred and greyed first (photo.py). It is called unsure w
 unlike all that the network was trained on: the answer is its best guess all the same.
 """
 
-import argparse
 import contextlib
 import functools
 import json
@@ -77,10 +76,11 @@ def load_classifier(run):
     runs.load_config(run)
     engine.start()
     model, evaluated = runs.load_model(run), load_evaluation(run)
-    evaluate_model.check_shapes(run, model)
+    evaluate_model.check_model(run, model)
     if evaluated is None:
         return Classifier(run, model, False, 1, None)
-    return Classifier(run, model, evaluated["test_time_flips"], evaluated["temperature"], load_novelty(run))
+    return Classifier(run, model, evaluated["test_time_flips"], evaluated["temperature"],
+                      load_novelty(run, evaluated["test_time_flips"]))
 
 
 def load_evaluation(run):
@@ -98,7 +98,7 @@ def load_evaluation(run):
                             f"python evaluate_model.py {run}") from None
 
 
-def load_novelty(run):
+def load_novelty(run, flips):
     """Return the Novelty of a run. Raises runs.RunError."""
     path = run / evaluate_model.NOVELTY
     try:
@@ -111,7 +111,7 @@ def load_novelty(run):
         return known
     except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise runs.RunError(f"{path} is missing or broken ({engine.one_line(error)}); make it with: "
-                            f"python evaluate_model.py {run}") from None
+                            f"python evaluate_model.py {run}{' --test-time-flips' * flips}") from None
 
 
 def classify(classifier, photos, predict=None):

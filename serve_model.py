@@ -24,7 +24,6 @@ import engine  # first: it says if a package is missing
 import numpy as np
 
 import data
-import evaluate_model
 import photo
 import predict_image
 import runs
@@ -34,6 +33,7 @@ PAGE = Path(__file__).parent / "web" / "index.html"
 TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 TOGETHER = 32  # images that are computed at once, at most
 MOST_FILES = 64  # in a batch
+LAST_SECONDS = 5  # that requests in progress are given when the server is stopped
 HEADERS = {"Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'unsafe-inline'; "
                                       "script-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"}
 
@@ -143,7 +143,7 @@ def create_app(classifier, most_bytes):
 
     async def answer(content):
         """Raises PhotoError."""
-        async with cores:  # so that memory for pictures does not grow with the number of clients
+        async with cores:  # so that memory for decoded pictures does not grow with the number of clients
             read = await asyncio.to_thread(photo.read, io.BytesIO(content))
         probabilities, doubts = await together(read)
         return Answer(**predict_image.answer(probabilities, doubts), seen=data_url(read.image),
@@ -165,15 +165,16 @@ def create_app(classifier, most_bytes):
         except photo.PhotoError as error:
             raise fastapi.HTTPException(422, str(error)) from None
 
-    @app.post("/predict/batch", responses=problems)
+    @app.post("/predict/batch", responses={**problems, 400: {"model": Problem, "description": "it is no form"}})
     async def predict_many(files: Annotated[list[fastapi.UploadFile], fastapi.File(
             description=f"at most {MOST_FILES} pictures", max_length=MOST_FILES)]) -> list[Entry]:
         """Classify several pictures. One that cannot be read has an error in its place."""
         async def entry(file):
+            name = (file.filename or "").encode(errors="replace").decode()  # which may hold what is no character
             try:
-                return Entry(file=file.filename or "", answer=await answer(await file.read()))
+                return Entry(file=name, answer=await answer(await file.read()))
             except photo.PhotoError as error:
-                return Entry(file=file.filename or "", error=str(error))
+                return Entry(file=name, error=str(error))
 
         return await asyncio.gather(*map(entry, files))
 
@@ -266,7 +267,7 @@ def bound_socket(host, port):
         listening.bind(address)
         listening.listen(1024)
         return listening
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ServeError(f"cannot listen on {host}, port {port} ({engine.one_line(error)}); choose another --port or "
                          "--host") from None
 
@@ -298,7 +299,9 @@ def main(argv=None):
             address, port = listening.getsockname()[:2]
             print(f"Serving at http://{f'[{address}]' if ':' in address else address}:{port} until Ctrl-C", flush=True)
             logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients' mistakes are told to them, not here
-            server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+            server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False,
+                                                   timeout_graceful_shutdown=LAST_SECONDS))
+            logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)  # what was cut off at the end
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listening])
         print("Stopped.")

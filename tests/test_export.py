@@ -59,6 +59,12 @@ def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, c
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["exports.json"]
 
 
+def test_what_an_earlier_call_left_goes(run, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"of an earlier epoch")
+    assert export_model.main(["--run", str(run), "--formats", "saved_model", "--output-dir", str(tmp_path)]) == 0
+    assert not (tmp_path / "model.onnx").exists() and (tmp_path / "saved_model/1/saved_model.pb").exists()
+
+
 def test_one_that_fails_does_not_stop_the_others_and_a_missing_package_is_named(run, tmp_path, monkeypatch, capsys):
     def fail(model, path, images):
         path.write_bytes(b"half")

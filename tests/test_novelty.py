@@ -21,6 +21,14 @@ def test_most_of_what_it_knows_is_kept_and_what_it_does_not_know_is_not(made):
         assert novelty.is_novel(known, strange.astype(np.float32), probabilities[:50]).mean() > 0.9
 
 
+def test_of_ten_validation_images_none_is_novel():
+    """Four scores each may leave out a part of an image, which has to be none."""
+    images, labels, *_ = conftest.made_arrays()
+    images, probabilities = (images / 255).astype(np.float32)[..., None], 0.9 * np.eye(10)[labels] + 0.01
+    known = novelty.fit(images[:400], labels[:400], images[400:410], probabilities[400:410])
+    assert not novelty.is_novel(known, images[400:410], probabilities[400:410]).any()
+
+
 def test_the_scores_are_what_they_are_called(made):
     images, labels, probabilities, known = made
     away, left, share, unsure = novelty.scores(known, images[:20], probabilities[:20]).T

@@ -112,6 +112,17 @@ def test_an_image_of_the_data_set_stays_as_it_is(negative):
     assert seen.box == (0, 0, 28, 28) and seen.doubts == []
 
 
+def test_an_image_without_much_ground_stays_as_it_is_too():
+    """A quarter of its pixels would be no ground."""
+    image = np.full((28, 28), 0.7, np.float32)
+    image[10:20, 10:20] = 1
+    image[0] = image[-1] = 0
+    image[1:4, [0, -1]] = 0
+    seen = photo.read(file_of((255 * image).round().astype(np.uint8)))
+    np.testing.assert_allclose(seen.image[..., 0], image, atol=0.01)
+    assert seen.doubts == []
+
+
 def doubts_of(picture):
     (doubt,) = photo.convert(picture).doubts
     return doubt
@@ -144,11 +155,13 @@ def test_a_picture_of_any_shape_gives_an_image(shape, noisy):
     assert image.shape == (28, 28, 1) and np.isfinite(image).all() and 0 <= image.min() <= image.max() <= 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_is_no_picture_is_refused_in_a_line(tmp_path):
     whole = file_of(picture_of(boot()), "JPEG").getvalue()
-    bomb = io.BytesIO()
+    bomb, larger = io.BytesIO(), io.BytesIO()
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
-    for content, said in ((b"", "not one of"), (b"GIF89a" + bytes(50), "not one of"), (whole[:len(whole) // 2], "broken"),
+    Image.new("1", (20_000, 20_000)).save(larger, "PNG")
+    for content, said in ((b"", "not one of"), (larger.getvalue(), "megapixels"), (b"GIF89a" + bytes(50), "not one of"), (whole[:len(whole) // 2], "broken"),
                           (whole[:20], "broken"), (bomb.getvalue(), "megapixels")):
         with pytest.raises(photo.PhotoError, match=said) as error:
             photo.read(io.BytesIO(content))

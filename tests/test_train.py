@@ -335,9 +335,9 @@ def test_a_broken_keras_json_is_named(tmp_path):
 
 def test_help_imports_nothing_slow():
     """Seconds differ between machines; what is imported does not."""
-    code = ("import sys, train_cnn, evaluate_model, explore_data, compare_models, tune_model, predict_image, export_model\n"
+    code = ("import sys, train_cnn, evaluate_model, explore_data, compare_models, tune_model, predict_image, export_model, serve_model\n"
             "for script in (train_cnn, evaluate_model, explore_data, compare_models, tune_model,\n"
-            "               predict_image, export_model):\n"
+            "               predict_image, export_model, serve_model):\n"
             "    try: script.main(['--help'])\n"
             "    except SystemExit as stop: assert stop.code == 0\n"
             "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'optuna', 'distributed'} & set(sys.modules)\n"

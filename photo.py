@@ -7,6 +7,7 @@ of both is the lighter.
 """
 
 import functools
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 25_000_000
 WORKING = 160  # pixels of the longest edge that all is computed on
 Image.MAX_IMAGE_PIXELS = None  # as decode() has a stricter limit
+warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, which do no harm
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
 WHITE = 255

@@ -3,7 +3,7 @@
     python benchmarks/photographs.py --run pretrained/best
 
 Every test image is rendered as a photograph of chance, read again, and classified. Then pictures of noise, drawings,
-digits and textures are, whose generators are here alone: the rule of novelty.py was chosen by others, and its limits by
+digits and textures are, whose generators were written after the rule of novelty.py was chosen, by others; its limits are by
 the validation images. Prints two tables and draws docs/photographs.png.
 """
 

@@ -175,7 +175,7 @@ def as_written(history):
 
 def outcome(run):
     """Return what a finished run leaves: history and weights."""
-    left = {path.name for path in run.iterdir()} - {"metrics.json", "predictions.npz", "report.html", "figures"}
+    left = {path.name for path in run.iterdir()} - {"metrics.json", "predictions.npz", "novelty.npz", "report.html", "figures"}
     if left != {runs.CONFIG, runs.MODEL, runs.HISTORY_FILE}:
         raise Lost(f"{run} holds {sorted(left)}")
     return without_seconds(runs.load_history(run)), runs.load_model(run).get_weights()

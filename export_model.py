@@ -192,6 +192,12 @@ def size(path):
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
+def default_folder(run, runs_dir):
+    """Return where the exports of a run go: into it, but for the one that comes with the project."""
+    pretrained = run.resolve() == predict_image.PRETRAINED.resolve()
+    return (Path(runs_dir) if pretrained else run) / "exports"
+
+
 def remove(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -220,8 +226,7 @@ def main(argv=None):
     def work():
         run = predict_image.chosen_run(options.run, options.runs_dir)
         print(f"Run: {run}")
-        beside = Path(options.runs_dir) if run == predict_image.PRETRAINED else run
-        folder = Path(options.output_dir or beside / "exports")
+        folder = Path(options.output_dir or default_folder(run, options.runs_dir))
         rows, failures = export(run, dict.fromkeys(options.formats), folder, options.data_dir)
         print()
         evaluate_model.print_table(HEAD, table_rows(rows))

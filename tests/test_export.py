@@ -2,12 +2,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import data
 import export_model
+import predict_image
 import runs
 import train_cnn
 
@@ -99,6 +101,13 @@ def test_impossible_options_are_refused(tmp_path, capsys):
     assert stop.value.code == 2
     assert export_model.main(["--run", str(tmp_path)]) == 1
     assert "not a run directory" in capsys.readouterr().err
+
+
+def test_what_comes_with_the_project_is_left_as_it_is(monkeypatch):
+    monkeypatch.chdir(Path(export_model.__file__).parent)
+    for path in ("pretrained/best", predict_image.PRETRAINED):
+        assert export_model.default_folder(Path(path), "runs") == Path("runs/exports")
+    assert export_model.default_folder(Path("runs/mine"), "runs") == Path("runs/mine/exports")
 
 
 def test_any_number_of_images_goes_in_batches_of_one_size():

@@ -147,7 +147,7 @@ def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
 def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(real_data):
     """A small part of what benchmarks/photographs.py measures."""
     classifier, test = predict_image.load_classifier(BEST), data.load(real_data).test
-    images, labels = test.images[:250], test.labels[:250]
+    images, labels = test.images[:150], test.labels[:150]
     files = [photographs.photograph(image[..., 0], np.random.default_rng(number)) for number, image in enumerate(images)]
     photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
     probabilities, doubts = predict_image.classify(classifier, photos)

@@ -14,9 +14,7 @@ without the temperature of evaluate_model.py. Leaves those that agree, and expor
 
 import importlib.util
 import shutil
-import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +23,7 @@ import engine  # first: it says if a package is missing
 
 import numpy as np
 
+import compare_models
 import data
 import evaluate_model
 import files
@@ -36,7 +35,6 @@ LARGEST_DIFFERENCE = 1e-4  # of a probability, of what computes in float32
 LARGEST_LOSS = 0.003  # of accuracy, of what does not
 CALIBRATION = 500  # training images that tell the range of the activations
 BATCH = 250
-TIMED = 200  # images, one at a time
 HEAD = ("", "accuracy", "largest difference", "size, KB", "of model.keras", "one image, ms")
 
 
@@ -128,7 +126,7 @@ def export(run, names, folder, data_dir=None):
     images, labels = dataset.test
     expected, predict_one = in_batches(model.predict_on_batch, images), predictor(model)
     original = {"accuracy": metrics.accuracy(labels, expected), "difference": 0.0, "bytes": size(run / runs.MODEL),
-                "latency_ms": latency(lambda image: predict_one(image[0]), images)}
+                "latency_ms": compare_models.latency(predict_one)}
     rows, failures = {"model.keras": original}, {}
     with files.whole_files(folder) as unfinished:
         for name in names:
@@ -156,9 +154,10 @@ def check(kind, model, path, dataset, expected, original):
     try:
         kind.write(model, path, dataset.train.images)
         answers = in_batches(kind.load(path, BATCH), dataset.test.images)
+        predict_one = kind.load(path, 1)
         row = {"accuracy": metrics.accuracy(dataset.test.labels, answers),
                "difference": float(np.abs(answers - expected).max()), "bytes": size(path),
-               "latency_ms": latency(kind.load(path, 1), dataset.test.images)}
+               "latency_ms": compare_models.latency(lambda image: predict_one(image[None]))}
     except (MemoryError, OSError):
         raise
     except Exception as error:  # whatever a converter or a runtime raises
@@ -174,17 +173,6 @@ def in_batches(predict, images):
     """Return the probabilities (N, 10) of a number of images that BATCH divides or not."""
     padded = np.concatenate([images, np.zeros((-len(images) % BATCH, *images.shape[1:]), images.dtype)])
     return np.concatenate([predict(padded[start:start + BATCH]) for start in range(0, len(padded), BATCH)])[:len(images)]
-
-
-def latency(predict, images):
-    """Return the median milliseconds that one image takes."""
-    times = []
-    for number in range(TIMED):
-        image = images[number % len(images), None]
-        started = time.perf_counter()
-        predict(image)
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
 
 
 def size(path):

@@ -67,7 +67,7 @@ def set_up(config, dataset):
     import tensorflow as tf
 
     from focus import Focus
-    from model import build_model, draw_weights, training_twin
+    from model import build_model, draw_weights, training_twin, whiten
 
     stream = tf.Variable([config["seed"], 0])
     focus = Focus(len(dataset.train.labels), config["easy_every"]) if config["easy_every"] > 1 else None
@@ -80,6 +80,7 @@ def set_up(config, dataset):
         chosen["batch_norm"] = config["batch_norm"] == "yes"
     model = build_model(config["model"], config["members"], **chosen)
     draw_weights(model, config["seed"])
+    whiten(model, dataset.train.images)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     optimizer = build_optimizer(config, len(training))
     # What is saved opens without this project, whose optimizer and schedule it would not know.

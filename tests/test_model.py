@@ -9,7 +9,7 @@ import tensorflow as tf
 import train_cnn
 from model import (
     MODELS, ByteDropout, backbone_of, borrowed_weights, build_model, draw_weights, load_backbone, members_of, predictor,
-    training_twin, unseen_rows)
+    training_twin, unseen_rows, whiten)
 
 OURS = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
@@ -36,7 +36,7 @@ def test_dropout_and_l2_do_something_for_every_model(name):
     assert sorted({layer.rate for layer in build_model(name, dropout=0.2).layers
                    if isinstance(layer, keras.layers.Dropout)}) == [0.1, 0.2]
     assert not build_model(name, l2=0.0).losses
-    kernels = [layer for layer in build_model(name).layers if hasattr(layer, "kernel")]
+    kernels = [layer for layer in build_model(name).layers if hasattr(layer, "kernel") and layer.trainable]
     assert len(build_model(name, l2=0.1).losses) == len(kernels)
 
 
@@ -96,7 +96,7 @@ def test_mobilenet_borrows_the_weights_of_a_file(tmp_path):
 @pytest.mark.parametrize("name", OURS)
 def test_width_and_batch_norm_do_something_for_every_model(name):
     def kinds(kind, **options):
-        return [layer for layer in build_model(name, **options).layers if isinstance(layer, kind)]
+        return [layer for layer in build_model(name, **options).layers if isinstance(layer, kind) and layer.trainable]
 
     assert [layer.filters for layer in kinds(keras.layers.Conv2D, width=1.5)] == [
         round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)]
@@ -118,6 +118,22 @@ def test_weights_are_drawn_by_the_seed_alone(name, members):
     assert len({weight.tobytes() for weight in drawn}) == len(drawn)
     draw_weights(two, 6)
     assert not np.array_equal(one.get_weights()[-2], two.get_weights()[-2])
+
+
+def test_what_the_frozen_layer_lets_through_is_white():
+    model = build_model("deep_cnn", members=2)
+    random = np.random.default_rng(0)
+    images = random.random((50, 7, 7, 1), np.float32).repeat(4, axis=1).repeat(4, axis=2)
+    images = (images + random.random((50, 28, 28, 1), np.float32)) / 2
+    whiten(model, images)
+    for member in members_of(model):
+        rescaling, layer = member.layers[:2]
+        first, second = np.split(np.asarray(layer(rescaling(images)))[:, 1:-1, 1:-1].reshape(-1, 18), 2, axis=1)
+        np.testing.assert_allclose(second, -first, atol=1e-5)
+        covariance = first.T @ first / len(first)
+        np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
+        assert np.diag(covariance).max() == pytest.approx(1, abs=0.01) and np.diag(covariance).min() > 0.9
+        assert not layer.trainable
 
 
 def test_gap_cnn_has_as_many_convolutions_as_it_is_told():

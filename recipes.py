@@ -13,6 +13,6 @@ MUON_ONE_CYCLE = dict(
 RECIPES = {
     "classic": {},
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9),
-    "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=12, augment="flip+shift"),
+    "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=14, augment="flip+shift"),
     "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=38, augment="flip+shift+erase"),
 }

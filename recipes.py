@@ -14,5 +14,5 @@ RECIPES = {
     "classic": {},
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9),
     "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=14, augment="flip+shift"),
-    "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=38, augment="flip+shift+erase"),
+    "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=42, augment="flip+shift+erase"),
 }

@@ -147,17 +147,17 @@ def lenet_l2(dropout=0.3, l2=1e-4, width=1, batch_norm=False):
 
 
 def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
-    """Five batch-normalised convolutions and nothing else: the most accurate for a minute of training.
+    """Five convolutions and nothing else, four of them learnt: the most accurate for a minute of training.
 
     Springenberg and others, "Striving for Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
-    A stride computes a quarter of what pooling would; but pooling the first maps, of few filters, costs little.
+    A stride computes a quarter of what pooling would; but pooling the first maps, which are frozen, costs little.
     """
     def block(filters, **options):
         return convolution(filters * width, 3, l2, padding="same", batch_norm=batch_norm, **options)
 
     return [
         standardisation(),
-        *block(16, pool=True),
+        *whitening(pool=True),
         *block(32),
         *block(32, stride=2),
         layers.Dropout(dropout / 2),
@@ -170,17 +170,13 @@ def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
 
 
 def deep_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
-    """Eight convolutions with SiLU, seven of them learnt: the most accurate that a few minutes or an hour can train.
-
-    The first, on all pixels of all images, is frozen, which spares the way back to it; whiten() has to make it.
-    """
+    """Eight convolutions with SiLU, seven of them learnt: the most accurate that a few minutes or an hour can train."""
     def block(filters, pool=False):
         return convolution(filters * width, 3, l2, padding="same", pool=pool, batch_norm=batch_norm, activation="silu")
 
     return [
         standardisation(),
-        layers.Conv2D(18, 3, padding="same", use_bias=False, trainable=False, name=WHITENING),
-        layers.Activation("silu"),
+        *whitening(activation="silu"),
         *block(24, pool=True),
         *block(32),
         *block(32),
@@ -247,6 +243,15 @@ MODELS = {build.__name__: build for build in
 def standardisation():
     """Return a layer after which the pixels of the training images have mean 0 and deviation 1."""
     return layers.Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION)
+
+
+def whitening(pool=False, activation="relu"):
+    """Return the layers of a first block that is not trained, which spares the way back to the largest maps.
+
+    whiten() has to make its filters.
+    """
+    return [layers.Conv2D(18, 3, padding="same", use_bias=False, trainable=False, name=WHITENING),
+            *([layers.MaxPooling2D()] if pool else []), layers.Activation(activation)]
 
 
 def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_norm=False, activation="relu"):

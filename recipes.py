@@ -12,7 +12,7 @@ MUON_ONE_CYCLE = dict(
 
 RECIPES = {
     "classic": {},
-    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=9),
+    "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=10),
     "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=14, augment="flip+shift"),
     "best": dict(MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=42, augment="flip+shift+erase"),
 }

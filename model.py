@@ -19,8 +19,8 @@ from keras import Input, Sequential, layers, regularizers
 IMAGE_SHAPE = (28, 28, 1)
 CLASSES = 10
 PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images
-WHITENING = "whitening"  # the name of a frozen first layer, whose filters whiten() makes
-PATCHED_IMAGES = 5000
+FROZEN, FROZEN_SIZE = "whitening", 3  # name and kernel size of the first layer that whiten() makes
+PATCHED_IMAGES = 5000  # so many of them, at most, does it look at
 MOMENTUM = 0.9  # of batch normalisation: Keras' 0.99 needs more steps to settle than an epoch has
 ZERO = np.float32(0)
 
@@ -35,6 +35,7 @@ def build_model(name, members=1, **options):
         width: factor of the numbers of filters and units.
         batch_norm: whether it follows the convolutions, and the dense layer of dropout_cnn and batchnorm_cnn.
         convolutions: number of them, of gap_cnn.
+    None of them changes the frozen first layer of allconv_cnn and deep_cnn, which needs whiten() before a training.
     Raises ValueError for an unknown name, TypeError for an option that the network does not have.
     """
     if name not in MODELS:
@@ -60,19 +61,21 @@ def draw_weights(model, seed):
 
 
 def whiten(model, images):
-    """Let the frozen first layer of every member, where it has one, see whitened patches of images (N, 28, 28, 1).
+    """Set the filters of the frozen first layer of every member, where it has one, by images (N, 28, 28, 1) in [0, 1].
 
-    Its filters are the principal components of the patches, scaled to deviation one, and their negatives.
-    Frozen whitening: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
+    They are the principal components of patches, scaled so that their answers vary alike, and their negatives.
+    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
     """
-    for layer in layers_of(model):
-        if layer.name == WHITENING:
-            size = layer.kernel_size[0]
-            pixels = (images[:PATCHED_IMAGES, ..., 0] - PIXEL_MEAN) / PIXEL_DEVIATION
-            patches = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2)).reshape(-1, size * size)
-            variances, components = np.linalg.eigh(patches.T @ patches / len(patches))
-            filters = components / np.sqrt(variances + 0.01)  # what hardly varies is mostly noise
-            layer.kernel.assign(np.concatenate([filters, -filters], axis=1).reshape(layer.kernel.shape))
+    frozen = [layer for layer in layers_of(model) if layer.name == FROZEN]
+    if not frozen:
+        return
+    size = FROZEN_SIZE
+    pixels = (images[:PATCHED_IMAGES, ..., 0] - PIXEL_MEAN) / PIXEL_DEVIATION
+    patches = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2)).reshape(-1, size * size)
+    variances, components = np.linalg.eigh(patches.T @ patches / len(patches))
+    filters = components / np.sqrt(variances + 0.01)  # what varies less is mostly noise
+    for layer in frozen:
+        layer.kernel.assign(np.concatenate([filters, -filters], axis=1).reshape(layer.kernel.shape))
 
 
 def layers_of(model):
@@ -150,14 +153,15 @@ def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
     """Five convolutions and nothing else, four of them learnt: the most accurate for a minute of training.
 
     Springenberg and others, "Striving for Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
-    A stride computes a quarter of what pooling would; but pooling the first maps, which are frozen, costs little.
+    A stride computes a quarter of what pooling would; but pooling the first maps, through which nothing goes back,
+    costs little.
     """
     def block(filters, **options):
         return convolution(filters * width, 3, l2, padding="same", batch_norm=batch_norm, **options)
 
     return [
         standardisation(),
-        *whitening(pool=True),
+        *frozen_block(pool=True),
         *block(32),
         *block(32, stride=2),
         layers.Dropout(dropout / 2),
@@ -176,7 +180,7 @@ def deep_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
 
     return [
         standardisation(),
-        *whitening(activation="silu"),
+        *frozen_block(activation="silu"),
         *block(24, pool=True),
         *block(32),
         *block(32),
@@ -245,13 +249,14 @@ def standardisation():
     return layers.Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION)
 
 
-def whitening(pool=False, activation="relu"):
-    """Return the layers of a first block that is not trained, which spares the way back to the largest maps.
+def frozen_block(pool=False, activation="relu"):
+    """Return the layers of a first block that is not trained, so that nothing goes back to the largest maps.
 
-    whiten() has to make its filters.
+    Its filters are random until whiten() sets them.
     """
-    return [layers.Conv2D(18, 3, padding="same", use_bias=False, trainable=False, name=WHITENING),
-            *([layers.MaxPooling2D()] if pool else []), layers.Activation(activation)]
+    return [layers.Conv2D(2 * FROZEN_SIZE ** 2, FROZEN_SIZE, padding="same", use_bias=False, trainable=False,
+                          name=FROZEN),
+            *[layers.MaxPooling2D()] * pool, layers.Activation(activation)]
 
 
 def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_norm=False, activation="relu"):

@@ -374,8 +374,9 @@ def option_parser():
         help="rate before the last layer, half as much between convolutions (the network's own)")
     add("--l2", type=number(float, 0, FLOAT32_MAX), help="factor of the penalty on squared kernels (the network's own)")
     add("--width", type=number(float, 0.05, 20), default=1.0,
-        help="factor of the numbers of filters and units (%(default)s)")
-    add("--batch-norm", choices=("yes", "no"), help="batch normalisation after every convolution (the network's own)")
+        help="factor of the numbers of trained filters and units (%(default)s)")
+    add("--batch-norm", choices=("yes", "no"),
+        help="batch normalisation after every trained convolution (the network's own)")
     add("--convolutions", type=int, choices=range(1, 5), help="of gap_cnn (3)")
     add("--weights", type=engine.path_option, metavar="imagenet|FILE",
         help="what mobilenet starts from, fetched by Keras or from a file of its backbone's weights (by chance)")

@@ -38,7 +38,7 @@ CHANGES = {
     "muon": Change("AdamW instead of Muon", "--optimizer adam --learning-rate 0.015"),
     "one-cycle": Change("cosine without a warm-up instead of one-cycle", "--schedule cosine"),
     "flips": Change("no flips", "--augment none"),
-    "focus": Change("6 epochs of all images, instead of 9 that skip every other easy one", "--easy-every 1 --epochs 6"),
+    "focus": Change("6 epochs of all images, instead of 10 that skip every other easy one", "--easy-every 1 --epochs 6"),
     "smoothing": Change("no label smoothing", "--label-smoothing 0"),
     "decay": Change("no weight decay", "--weight-decay 0"),
     "average": Change("the moving average of the weights over half an epoch", "--ema-epochs 0.5"),

@@ -13,7 +13,7 @@ import tensorflow as tf
 import data
 import runs
 import train_cnn
-from model import Halves
+from model import FROZEN, Halves, build_model, members_of, whiten
 
 SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001", "--schedule", "constant"]
 
@@ -349,3 +349,13 @@ def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
     model = runs.load_model(train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle"))
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
     assert isinstance(model, keras.Sequential)
+
+
+def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_data, tmp_path):
+    run = train(tmp_path, "--epochs", "1", "--model", "allconv_cnn", "--members", "2", "--weight-decay", "1")
+    config = runs.load_config(run)
+    expected = build_model("allconv_cnn")
+    whiten(expected, data.load(None, config["val_size"], config["limit"], config["seed"]).train.images)
+    for member in members_of(runs.load_model(run)):
+        assert member.layers[1].name == FROZEN and not member.layers[1].trainable
+        np.testing.assert_array_equal(member.layers[1].kernel, expected.layers[1].kernel)

@@ -263,6 +263,7 @@ def test_a_browser_shows_the_answer(server, tmp_path):
         assert "not one of" in page.locator("#doubts").inner_text() and best.count() == 0
         # By keyboard: the first stop is the button that chooses a file.
         page.locator("body").press("Tab")
+        page.locator("#choose:focus").wait_for()
         with page.expect_file_chooser() as chooser:
             page.keyboard.press("Enter")
         chooser.value.set_files(tmp_path / "picture.png")

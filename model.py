@@ -69,9 +69,9 @@ def whiten(model, images):
     frozen = [layer for layer in layers_of(model) if layer.name == FROZEN]
     if not frozen:
         return
-    size = FROZEN_SIZE
     pixels = (images[:PATCHED_IMAGES, ..., 0] - PIXEL_MEAN) / PIXEL_DEVIATION
-    patches = np.lib.stride_tricks.sliding_window_view(pixels, (size, size), axis=(1, 2)).reshape(-1, size * size)
+    patches = np.lib.stride_tricks.sliding_window_view(pixels, (FROZEN_SIZE, FROZEN_SIZE), axis=(1, 2))
+    patches = patches.reshape(-1, FROZEN_SIZE ** 2)
     variances, components = np.linalg.eigh(patches.T @ patches / len(patches))
     filters = components / np.sqrt(variances + 0.01)  # what varies less is mostly noise
     for layer in frozen:

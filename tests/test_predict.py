@@ -145,15 +145,15 @@ def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
 
 
 def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(real_data):
-    """A small part of what benchmarks/photographs.py measures: one image is 0.7 % of it, hence the wider limit."""
+    """A small part of what benchmarks/photographs.py measures."""
     classifier, test = predict_image.load_classifier(BEST), data.load(real_data).test
-    images, labels = test.images[:150], test.labels[:150]
+    images, labels = test.images[:500], test.labels[:500]
     files = [photographs.photograph(image[..., 0], np.random.default_rng(number)) for number, image in enumerate(images)]
     photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
     probabilities, doubts = predict_image.classify(classifier, photos)
     plain = classifier.probabilities(images)
     accuracy, of_images = ((each.argmax(axis=1) == labels).mean() for each in (probabilities, plain))
-    assert accuracy >= 0.95 * of_images
+    assert accuracy >= 0.97 * of_images
     assert np.mean([bool(each) for each in doubts]) <= 0.05
 
 

@@ -1,9 +1,14 @@
 """Changes to batches of images that leave their class as it is.
 
-    images = augment(images, seed, turns, kind="flip")
+    images = augment(images, seed, turns, kind="flip")      while training
+    probabilities = mean(map(predict, views(images)))       when a trained network is asked
 
 The same seed and turns give the same images.
 """
+
+import itertools
+
+import numpy as np
 
 KINDS = ("none", "flip", "flip+shift", "flip+shift+erase")
 SHIFT = 1       # pixels at most, each way
@@ -32,6 +37,20 @@ def augment(images, seed, turns, kind):
     if "erase" in kind:
         images = erase(images, erase_seed)
     return images
+
+
+def views(images, flips=True, shifts=True):
+    """Yield images, an array (N, 28, 28, 1), as they are and then changed: the mean answer to all is better than one.
+
+    flips: mirrored as well; shifts: also moved by SHIFT pixels, in eight directions.
+    """
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)])
+    for down, right in itertools.product((0, SHIFT, -SHIFT) if shifts else (0,), repeat=2):
+        moved = padded[:, SHIFT - down:, SHIFT - right:][:, :height, :width]
+        yield moved
+        if flips:
+            yield moved[:, :, ::-1]
 
 
 def shift(images, seed):

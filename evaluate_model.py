@@ -3,6 +3,7 @@
     python evaluate_model.py                     the newest finished run
     python evaluate_model.py runs/my_run
     python evaluate_model.py --test-time-flips   every image also mirrored, the mean of both answers
+    python evaluate_model.py --test-time-flips --test-time-shifts    of eighteen answers
 
 Leaves metrics.json, predictions.npz, novelty.npz, figures/ and report.html in the run's own directory.
 """
@@ -17,6 +18,7 @@ import engine  # first: it says if a package is missing
 
 import numpy as np
 
+import augment
 import data
 import files
 import metrics
@@ -45,11 +47,11 @@ CAPTIONS = {
 }
 
 
-def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
+def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_time_shifts=False):
     """Score a run, write all results to output_dir (the run itself) and return the metrics.
 
     run: path of a run directory.
-    test_time_flips: take the mean of the probabilities of an image and its mirror image.
+    test_time_flips, test_time_shifts: take the mean of the probabilities of an image and of its augment.views.
     Raises data.DataError and runs.RunError.
     """
     config = checked_config(run)
@@ -62,16 +64,21 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
     print(f"Data: {dataset.source}")
     check_fit(run, model, config, dataset)
 
-    parts = dataset._asdict()
     # The split has shuffled the training images: the first are as good a sample as any.
-    parts["train"] = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
-    probabilities = {name: predict(run, model, parts[name]) for name in ("train", "validation", "test")}
+    parts = {"train": data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train)),
+             "validation": dataset.validation, "test": dataset.test}
+
+    def answers(**views):
+        return {name: predict(run, model, part, **views) for name, part in parts.items()}
+
+    probabilities = answers(flips=False, shifts=False)
     scores = score(parts, probabilities)
     if test_time_flips:
-        for name, plain in probabilities.items():
-            mirrored = parts[name]._replace(images=parts[name].images[:, :, ::-1])
-            probabilities[name] = (plain + predict(run, model, mirrored)) / 2
-        scores = {name: {**both, "without_flips": scores[name]} for name, both in score(parts, probabilities).items()}
+        probabilities = answers(flips=True, shifts=False)
+        scores = score(parts, probabilities, without_flips=scores)
+    if test_time_shifts:
+        probabilities = answers(flips=test_time_flips, shifts=True)
+        scores = score(parts, probabilities, without_shifts=scores)
     labels = dataset.test.labels
     results = {
         **scores["test"],
@@ -83,6 +90,7 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False):
         "per_class": metrics.per_class(labels, probabilities["test"], data.CLASS_NAMES),
         "confusion_matrix": metrics.confusion(labels, probabilities["test"]).tolist(),
         "test_time_flips": test_time_flips,
+        "test_time_shifts": test_time_shifts,
         "model": config["model"],
         "parameters": model.count_params(),
         "epochs": len(history),
@@ -134,7 +142,13 @@ def check_model(run, model):
                             f"into {shapes[1]}, not {expected[0]} into {expected[1]}")
 
 
-def predict(run, model, part):
+def predict(run, model, part, flips, shifts):
+    """Return the mean probabilities (N, 10) of the views of a part's images. Raises RunError."""
+    answers = [answer(run, model, part._replace(images=images)) for images in augment.views(part.images, flips, shifts)]
+    return np.mean(answers, axis=0)
+
+
+def answer(run, model, part):
     """Return the probabilities (N, 10). Raises RunError."""
     import tensorflow as tf
 
@@ -149,10 +163,11 @@ def predict(run, model, part):
     return probabilities
 
 
-def score(parts, probabilities):
+def score(parts, probabilities, **others):
     """Return a dict of scores for every part. The temperature is fitted on the validation images.
 
     What is called calibrated has the temperature in it, the rest has not.
+    others: scores of every part that are to stand in the new ones by the argument's name.
     """
     temperature = metrics.fit_temperature(parts["validation"].labels, probabilities["validation"])
     scores = {}
@@ -164,7 +179,8 @@ def score(parts, probabilities):
                         "calibrated_loss": metrics.cross_entropy(labels, after),
                         "calibrated_ece": metrics.calibration_error(labels, after),
                         "temperature": temperature,
-                        "images": len(labels)}
+                        "images": len(labels),
+                        **{key: other[name] for key, other in others.items()}}
     return scores
 
 
@@ -225,8 +241,11 @@ def headline(results):
     low, high = results["accuracy_interval"]
     line = (f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{results['images']:,} images), loss {results['loss']:.4f}")
-    if results["test_time_flips"]:
-        line += f"; without test-time flips {results['without_flips']['accuracy']:.2%}"
+    scores = results
+    for change in ("shifts", "flips"):
+        if results[f"test_time_{change}"]:
+            scores = scores[f"without_{change}"]
+            line += f"; without test-time {change} {scores['accuracy']:.2%}"
     line += f"; {results['unsure']:.1%} would be called unsure"
     return (f"{line}. Calibrated by temperature {results['temperature']:.2f}: loss {results['calibrated_loss']:.4f}, "
             f"expected calibration error (ECE) {results['calibrated_ece']:.3f} instead of {results['ece']:.3f}")
@@ -264,6 +283,8 @@ def parse_options(argv=None):
     add("--data-dir", type=folder, help="folder with the four files (the one the run was trained on)")
     add("--output-dir", type=folder, help="where the results are written (the run itself)")
     add("--test-time-flips", action="store_true", help="take the mean of every image's answer and its mirror image's")
+    add("--test-time-shifts", action="store_true",
+        help="take the mean of the answers to every image where it is and moved by a pixel in eight directions")
     return parser.parse_args(argv)
 
 
@@ -273,7 +294,8 @@ def main(argv=None):
     def work():
         run = Path(options.run or runs.newest(options.runs_dir))
         print(f"Run: {run}")
-        results = evaluate(run, options.data_dir, options.output_dir, options.test_time_flips)
+        results = evaluate(run, options.data_dir, options.output_dir, options.test_time_flips,
+                           options.test_time_shifts)
         print()
         print_table(CLASS_SCORES, class_rows(results))
         print_table(SCORES, score_rows(results))

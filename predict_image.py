@@ -20,6 +20,7 @@ import engine  # first: it says if a package is missing
 
 import numpy as np
 
+import augment
 import data
 import evaluate_model
 import files
@@ -33,6 +34,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 BATCH = 256
 GUESSES = 3
 ON_A_FIGURE = 6
+VIEWS = "test_time_flips", "test_time_shifts"  # options of evaluate_model.py
 STRANGE = "it is unlike the images that the network was trained on"
 
 
@@ -49,6 +51,7 @@ class Classifier(NamedTuple):
     run: Path
     model: object
     flips: bool
+    shifts: bool
     temperature: float
     known: novelty.Novelty | None
 
@@ -58,10 +61,8 @@ class Classifier(NamedTuple):
         predict: what computes those of the network, if it is not to be model.predict.
         """
         predict = predict or (lambda images: self.model.predict(images, batch_size=BATCH, verbose=0))
-        probabilities = predict(images)
-        if self.flips:
-            probabilities = (probabilities + predict(images[:, :, ::-1])) / 2
-        return metrics.calibrated(probabilities, self.temperature)
+        answers = [predict(views) for views in augment.views(images, self.flips, self.shifts)]
+        return metrics.calibrated(np.mean(answers, axis=0), self.temperature)
 
     def doubts(self, photos, images, probabilities):
         """Return for every photo a list of reasons to doubt the answer."""
@@ -78,9 +79,9 @@ def load_classifier(run):
     model, evaluated = runs.load_model(run), load_evaluation(run)
     evaluate_model.check_model(run, model)
     if evaluated is None:
-        return Classifier(run, model, False, 1, None)
-    return Classifier(run, model, evaluated["test_time_flips"], evaluated["temperature"],
-                      load_novelty(run, evaluated["test_time_flips"]))
+        return Classifier(run, model, False, False, 1, None)
+    return Classifier(run, model, evaluated["test_time_flips"], evaluated["test_time_shifts"],
+                      evaluated["temperature"], load_novelty(run, evaluated))
 
 
 def load_evaluation(run):
@@ -90,16 +91,18 @@ def load_evaluation(run):
         return None
     try:
         evaluated = json.loads(path.read_text())
-        if not 0.1 < evaluated["temperature"] < 10 or not isinstance(evaluated["test_time_flips"], bool):
+        if not 0.1 < evaluated["temperature"] < 10:
             raise ValueError("its temperature is impossible")
+        if not all(isinstance(evaluated[option], bool) for option in VIEWS):
+            raise ValueError("it does not say how the network is asked")
         return evaluated if evaluated["epochs"] == len(runs.load_history(run)) else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise runs.RunError(f"{path} is broken ({engine.one_line(error)}); make it again with: "
                             f"python evaluate_model.py {run}") from None
 
 
-def load_novelty(run, flips):
-    """Return the Novelty of a run. Raises runs.RunError."""
+def load_novelty(run, evaluated):
+    """Return the Novelty of a run. evaluated: of load_evaluation(). Raises runs.RunError."""
     path = run / evaluate_model.NOVELTY
     try:
         with np.load(path, allow_pickle=False) as saved:
@@ -110,8 +113,9 @@ def load_novelty(run, flips):
             raise ValueError("it holds what is no number")
         return known
     except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        options = "".join(f" --{option.replace('_', '-')}" for option in VIEWS if evaluated[option])
         raise runs.RunError(f"{path} is missing or broken ({engine.one_line(error)}); make it with: "
-                            f"python evaluate_model.py {run}{' --test-time-flips' * flips}") from None
+                            f"python evaluate_model.py {run}{options}") from None
 
 
 def classify(classifier, photos, predict=None):

@@ -127,6 +127,7 @@ def create_app(classifier, most_bytes):
         test_accuracy_interval: list[float] | None = Field(description="of 95 %")
         calibration_error: float | None = Field(description="expected calibration error on the test images")
         test_time_flips: bool
+        test_time_shifts: bool
         unsure_test_images: float | None = Field(description="share of the test images that would be called unsure")
         trained_on: str
         created: str | None
@@ -250,7 +251,8 @@ def model_card(classifier):
         "run": classifier.run.name, "network": str(config.get("model")), "parameters": classifier.model.count_params(),
         "classes": list(data.CLASS_NAMES), "test_accuracy": scores.get("accuracy"),
         "test_accuracy_interval": scores.get("accuracy_interval"), "calibration_error": scores.get("calibrated_ece"),
-        "test_time_flips": classifier.flips, "unsure_test_images": scores.get("unsure"),
+        "test_time_flips": classifier.flips, "test_time_shifts": classifier.shifts,
+        "unsure_test_images": scores.get("unsure"),
         "trained_on": "Fashion-MNIST: grey images of 28 × 28 pixels of single garments, from a shop's front views",
         "created": config.get("created"),
         "limits": "One garment on a plain ground, seen from the front. Garments that are worn, folded or of other kinds "

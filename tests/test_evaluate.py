@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+import augment
 import conftest
 import data
 import evaluate_model
@@ -83,6 +84,26 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
     assert results["validation"]["without_flips"] == plain["validation"]
     assert results["without_flips"] == {key: plain[key] for key in plain["validation"]}
     assert f"without test-time flips {plain['accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_test_time_shifts_are_the_mean_of_all_answers(run, tmp_path, capsys):
+    flips = evaluate_model.evaluate(run, output_dir=tmp_path / "flips", test_time_flips=True)
+    alone = evaluate_model.evaluate(run, output_dir=tmp_path / "alone", test_time_shifts=True)
+    assert evaluate_model.main([str(run), "--test-time-flips", "--test-time-shifts"]) == 0
+    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    test, network = data.load(val_size=100).test, runs.load_model(run)
+    for found, options in ((results, {}), (alone, {"flips": False})):
+        mean = np.mean([network.predict(view, verbose=0) for view in augment.views(test.images, **options)], axis=0)
+        assert found["accuracy"] == metrics.accuracy(test.labels, mean)
+        assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
+    assert results["test_time_shifts"] and not flips["test_time_shifts"]
+    assert len({found["loss"] for found in (results, alone, flips)}) == 3
+    assert results["without_shifts"] == {key: flips[key] for key in results["without_shifts"]}
+    assert results["without_shifts"]["without_flips"] == flips["without_flips"] == alone["without_shifts"]
+    assert saved["temperature"] == results["temperature"]
+    out = capsys.readouterr().out
+    assert (f"without test-time shifts {flips['accuracy']:.2%}; "
+            f"without test-time flips {flips['without_flips']['accuracy']:.2%}") in out
 
 
 def test_every_figure_is_drawn_and_stands_in_the_report(run):

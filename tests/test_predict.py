@@ -29,7 +29,7 @@ def run(made_data, tmp_path):
     keep = tmp_path.parent / "predicting"
     if not keep.exists():
         assert train_cnn.main(["--val-size", "100", "--epochs", "3", "--runs-dir", str(keep), "--name", "run"]) == 0
-        assert evaluate_model.main([str(keep / "run"), "--test-time-flips"]) == 0
+        assert evaluate_model.main([str(keep / "run"), "--test-time-flips", "--test-time-shifts"]) == 0
     return shutil.copytree(keep / "run", tmp_path / "runs/run")
 
 
@@ -64,7 +64,7 @@ def test_a_folder_is_answered_as_json_and_broken_files_are_named(run, folder, ca
 
 
 def test_it_answers_as_the_evaluation_did(run):
-    """With its flips and its temperature, to the digits that predictions.npz has."""
+    """With its flips, its shifts and its temperature, to the digits that predictions.npz has."""
     classifier, dataset = predict_image.load_classifier(run), data.load(val_size=100)
     saved = np.load(run / "predictions.npz")["probabilities"]
     np.testing.assert_allclose(classifier.probabilities(dataset.test.images), saved, atol=1e-5)

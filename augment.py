@@ -40,7 +40,7 @@ def augment(images, seed, turns, kind):
 
 
 def views(images, flips=True, shifts=True):
-    """Yield images, an array (N, 28, 28, 1), as they are and then changed: the mean answer to all is better than one.
+    """Yield images, an array (N, 28, 28, 1), as they are, mirrored, moved: the mean answer to all is better than one.
 
     flips: mirrored as well; shifts: also moved by SHIFT pixels, in eight directions.
     """

@@ -68,16 +68,20 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
     parts = {"train": data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train)),
              "validation": dataset.validation, "test": dataset.test}
 
-    def answers(**views):
-        return {name: predict(run, model, part, **views) for name, part in parts.items()}
+    answers = {name: [predict(run, model, part._replace(images=view))
+                      for view in augment.views(part.images, test_time_flips, test_time_shifts)]
+               for name, part in parts.items()}
 
-    probabilities = answers(flips=False, shifts=False)
+    def mean_of_the_first(count):
+        return {name: np.mean(several[:count], axis=0) for name, several in answers.items()}
+
+    probabilities = mean_of_the_first(1)
     scores = score(parts, probabilities)
     if test_time_flips:
-        probabilities = answers(flips=True, shifts=False)
+        probabilities = mean_of_the_first(2)
         scores = score(parts, probabilities, without_flips=scores)
     if test_time_shifts:
-        probabilities = answers(flips=test_time_flips, shifts=True)
+        probabilities = mean_of_the_first(None)
         scores = score(parts, probabilities, without_shifts=scores)
     labels = dataset.test.labels
     results = {
@@ -142,13 +146,7 @@ def check_model(run, model):
                             f"into {shapes[1]}, not {expected[0]} into {expected[1]}")
 
 
-def predict(run, model, part, flips, shifts):
-    """Return the mean probabilities (N, 10) of the views of a part's images. Raises RunError."""
-    answers = [answer(run, model, part._replace(images=images)) for images in augment.views(part.images, flips, shifts)]
-    return np.mean(answers, axis=0)
-
-
-def answer(run, model, part):
+def predict(run, model, part):
     """Return the probabilities (N, 10). Raises RunError."""
     import tensorflow as tf
 

@@ -24,7 +24,9 @@ def pytest_addoption(parser):
     parser.addoption("--torture", action="store_true", help="try every broken input, not one of every cause")
 
 
-def pytest_configure():
+def pytest_configure(config):
+    if config.option.numprocesses and not hasattr(config, "workerinput"):
+        return  # this process only hands out tests to others
     # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     engine.start()

@@ -151,7 +151,7 @@ def cluster(tmp_path):
 def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_data, tmp_path, capsys):
     from distributed import Client
 
-    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "8", "--seeds", "2", "--data-dir", real_data]
+    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "4", "--seeds", "2", "--data-dir", real_data]
     command = [sys.executable, ROOT / "compare_models.py", *options, "--output-dir", tmp_path / "cluster", "--scheduler"]
     with Client(scheduler_file=str(cluster)) as client:
         client.wait_for_workers(2, timeout=PATIENCE_SECONDS)

@@ -91,8 +91,8 @@ def members_of(model):
 def dropout_cnn(dropout=0.5, l2=0.0, width=1, batch_norm=False):
     """Two convolutions, two dropouts: the network of most tutorials."""
     return [
-        *convolution(32 * width, 3, l2, pool=True, batch_norm=batch_norm),
-        *convolution(64 * width, 3, l2, pool=True, batch_norm=batch_norm),
+        *convolution(32 * width, 3, l2, pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
+        *convolution(64 * width, 3, l2, pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
         *dense(128 * width, l2, batch_norm),
@@ -104,9 +104,9 @@ def dropout_cnn(dropout=0.5, l2=0.0, width=1, batch_norm=False):
 def batchnorm_cnn(dropout=0.4, l2=0.0, width=1, batch_norm=True):
     """Two blocks of convolution, batch normalisation and dropout, then a dense layer."""
     return [
-        *convolution(32 * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
+        *convolution(32 * width, 3, l2, padding="same", pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
-        *convolution(64 * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
+        *convolution(64 * width, 3, l2, padding="same", pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
         *dense(128 * width, l2, batch_norm),
@@ -120,7 +120,8 @@ def gap_cnn(dropout=0.3, l2=0.0, width=1, batch_norm=True, convolutions=3):
 
     convolutions: number of blocks, from 1 to 4.
     """
-    blocks = [[*convolution(32 * 2 ** number * width, 3, l2, padding="same", pool=True, batch_norm=batch_norm),
+    blocks = [[*convolution(32 * 2 ** number * width, 3, l2, padding="same", pooling=layers.MaxPooling2D(),
+                            batch_norm=batch_norm),
                layers.Dropout(dropout / 2)] for number in range(convolutions)]
     return [
         *(layer for block in blocks for layer in block),
@@ -137,8 +138,8 @@ def lenet_l2(dropout=0.3, l2=1e-4, width=1, batch_norm=False):
     LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998.
     """
     return [
-        *convolution(20 * width, 5, l2, padding="same", pool=True, batch_norm=batch_norm),
-        *convolution(50 * width, 5, l2, pool=True, batch_norm=batch_norm),
+        *convolution(20 * width, 5, l2, padding="same", pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
+        *convolution(50 * width, 5, l2, pooling=layers.MaxPooling2D(), batch_norm=batch_norm),
         layers.Dropout(dropout / 2),
         layers.Flatten(),
         *dense(120 * width, l2),
@@ -161,7 +162,7 @@ def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
 
     return [
         standardisation(),
-        *frozen_block(pool=True),
+        *frozen_block(layers.MaxPooling2D()),
         *block(32),
         *block(32, stride=2),
         layers.Dropout(dropout / 2),
@@ -174,21 +175,28 @@ def allconv_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
 
 
 def deep_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
-    """Eight convolutions with SiLU, seven of them learnt: the most accurate that a few minutes or an hour can train."""
-    def block(filters, pool=False):
-        return convolution(filters * width, 3, l2, padding="same", pool=pool, batch_norm=batch_norm, activation="silu")
+    """Eight convolutions with SiLU, seven of them learnt: the most accurate that a few minutes or an hour can train.
+
+    Pools overlap, so that less depends on the very pixel where something is.
+    """
+    def block(filters, pooling=None):
+        return convolution(filters * width, 3, l2, padding="same", pooling=pooling, batch_norm=batch_norm,
+                           activation="silu")
+
+    def overlapping(padding):
+        return layers.MaxPooling2D(3, strides=2, padding=padding)
 
     return [
         standardisation(),
         *frozen_block(activation="silu"),
-        *block(24, pool=True),
+        *block(24, overlapping("same")),
         *block(32),
         *block(32),
-        *block(48, pool=True),
+        *block(48, overlapping("same")),
         layers.Dropout(dropout / 2),
         *block(64),
         *block(64),
-        *block(96, pool=True),
+        *block(96, overlapping("valid")),
         layers.Flatten(),
         layers.Dropout(dropout),
         classifier(l2),
@@ -249,25 +257,25 @@ def standardisation():
     return layers.Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION)
 
 
-def frozen_block(pool=False, activation="relu"):
+def frozen_block(pooling=None, activation="relu"):
     """Return the layers of a first block that is not trained, so that nothing goes back to the largest maps.
 
     Its filters are random until whiten() sets them.
     """
     return [layers.Conv2D(2 * FROZEN_SIZE ** 2, FROZEN_SIZE, padding="same", use_bias=False, trainable=False,
                           name=FROZEN),
-            *[layers.MaxPooling2D()] * pool, layers.Activation(activation)]
+            *([pooling] if pooling else []), layers.Activation(activation)]
 
 
-def convolution(filters, size, l2, padding="valid", stride=1, pool=False, batch_norm=False, activation="relu"):
-    """Return the layers of one block: convolution, 2×2 max-pooling, batch normalisation, activation.
+def convolution(filters, size, l2, padding="valid", stride=1, pooling=None, batch_norm=False, activation="relu"):
+    """Return the layers of one block: convolution, pooling, batch normalisation, activation.
 
-    With ReLU, pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
+    With ReLU, max-pooling first is the same function, as max(relu(x)) = relu(max(x)), on a quarter of the pixels.
     """
     block = [layers.Conv2D(whole(filters), size, strides=stride, padding=padding, use_bias=not batch_norm,
                            kernel_regularizer=penalty(l2))]
-    if pool:
-        block.append(layers.MaxPooling2D())
+    if pooling:
+        block.append(pooling)
     return block + normalised(batch_norm, activation)
 
 
@@ -312,7 +320,7 @@ def faster_network(model, seed, step):
     faster, waiting = [Input(IMAGE_SHAPE), layers.Cropping2D(((0, unseen_rows(model)), (0, 0)))], list(model.layers)
     while waiting:
         layer = waiting.pop(0)
-        if isinstance(layer, layers.Conv2D) and isinstance(waiting[0], layers.MaxPooling2D):
+        if isinstance(layer, layers.Conv2D) and pools_tiles(waiting[0]):
             layer = PooledConvolution(layer, waiting.pop(0))
         elif isinstance(layer, layers.BatchNormalization):
             layer = FusedBatchNormalization(layer, layer.momentum ** 0.5)  # as there are two halves to a step
@@ -358,6 +366,11 @@ class Halves(keras.Model):
             return values
         times = tf.shape(answers)[0] // tf.shape(values)[0]
         return tf.tile(values, [times] + [1] * (len(values.shape) - 1))
+
+
+def pools_tiles(layer):
+    """Return whether a layer is a max-pooling of parts that do not overlap."""
+    return isinstance(layer, layers.MaxPooling2D) and layer.pool_size == layer.strides
 
 
 def unseen_rows(model):
@@ -462,8 +475,10 @@ def network_predictor(model):
     while waiting:
         layer = waiting.pop(0)
         if isinstance(layer, layers.Conv2D):
-            pooled = isinstance(waiting[0], layers.MaxPooling2D)
-            steps.append(numpy_convolution(layer, pool=waiting.pop(0).pool_size[0] if pooled else 1))
+            tiles = pools_tiles(waiting[0])
+            steps.append(numpy_convolution(layer, pool=waiting.pop(0).pool_size[0] if tiles else 1))
+        elif isinstance(layer, layers.MaxPooling2D):
+            steps.append(numpy_pooling(layer))
         else:
             steps.append(numpy_layer(layer))
 
@@ -535,6 +550,23 @@ def numpy_convolution(layer, pool):
         return maps
 
     return convolve
+
+
+def numpy_pooling(layer):
+    """Return a max-pooling of parts that overlap as a function of maps."""
+    size, stride = layer.pool_size[0], layer.strides[0]
+    _, rows, columns, _ = layer.input.shape
+    _, height, width, _ = layer.output.shape
+    missing = [(max((after - 1) * stride + size - before, 0)) for before, after in ((rows, height), (columns, width))]
+    margins = [*((each // 2, each - each // 2) for each in missing), (0, 0)]
+
+    def pool(maps):
+        if any(missing):
+            maps = np.pad(maps, margins, constant_values=-np.inf)
+        maps = np.maximum.reduce([maps[start::stride][:height] for start in range(size)])
+        return np.maximum.reduce([maps[:, start::stride][:, :width] for start in range(size)])
+
+    return pool
 
 
 def numpy_softmax(values):

@@ -24,6 +24,8 @@ from measure_speed import Worker, machine  # noqa: E402
 from results_table import call, same, settings, train  # noqa: E402
 
 SEEDS = 3
+# The recipes were chosen with more images held out. Of these, a temperature can still be fitted.
+FINAL = "--val-size 2000"
 
 
 class Row(NamedTuple):
@@ -69,7 +71,7 @@ def train_and_score(row, seed, runs_dir, unit):
 
 
 def options_of(row, seed):
-    return [*ROWS[row].options.split(), "--seed", str(seed)]
+    return [*ROWS[row].options.split(), *FINAL.split(), "--seed", str(seed)]
 
 
 def summaries(entries):
@@ -95,7 +97,7 @@ def table(rows):
     for name, row in rows.items():
         options, budget = ROWS[name]
         over = " (over)" if row["cost"] > budget else ""
-        lines.append(f"| `{options}` | {row['cost']:.1f}{over} | {budget:g} | {row['seconds']:.0f} | {row['epochs']} | "
+        lines.append(f"| `{options} {FINAL}` | {row['cost']:.1f}{over} | {budget:g} | {row['seconds']:.0f} | {row['epochs']} | "
                      f"{row['parameters']:,} | {' | '.join(percent(row, key) for key in ACCURACIES)} | {row['n']} |")
     lines += [f"| {name} | | | | | | {accuracy} | | | |" for name, accuracy in PUBLISHED.items()]
     return "\n".join(lines) + "\n"

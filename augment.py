@@ -1,9 +1,7 @@
 """Changes to batches of images that leave their class as it is.
 
-    images = augment(images, seed, turns, kind="flip")      while training
-    probabilities = mean(map(predict, views(images)))       when a trained network is asked
-
-The same seed and turns give the same images.
+    images = augment(images, seed, turns, kind="flip")               while training
+    answers = [predict(view) for view in views(images, flips=True, shifts=False)]    their mean counts
 """
 
 import itertools
@@ -25,6 +23,7 @@ def augment(images, seed, turns, kind):
         Zhong and others, "Random Erasing Data Augmentation", https://arxiv.org/abs/1708.04896
     seed: tensor of two integers.
     turns: tensor of integers (N,), which go up by one from epoch to epoch.
+    The same seed and turns give the same images.
     """
     if kind == "none":
         return images
@@ -39,10 +38,11 @@ def augment(images, seed, turns, kind):
     return images
 
 
-def views(images, flips=True, shifts=True):
-    """Yield images, an array (N, 28, 28, 1), as they are, mirrored, moved: the mean answer to all is better than one.
+def views(images, flips, shifts):
+    """Yield images, an array (N, 28, 28, 1), as they are, then mirrored, then moved, and moved and mirrored.
 
-    flips: mirrored as well; shifts: also moved by SHIFT pixels, in eight directions.
+    The mean answer to all is better than one of a network that was trained on such images.
+    flips: whether mirrored ones are wanted; shifts: whether those moved by SHIFT pixels, in eight directions.
     """
     height, width = images.shape[1:3]
     padded = np.pad(images, [(0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)])

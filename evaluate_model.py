@@ -3,7 +3,7 @@
     python evaluate_model.py                     the newest finished run
     python evaluate_model.py runs/my_run
     python evaluate_model.py --test-time-flips   every image also mirrored, the mean of both answers
-    python evaluate_model.py --test-time-flips --test-time-shifts    of eighteen answers
+    python evaluate_model.py --test-time-flips --test-time-shifts    and moved by a pixel, the mean of eighteen
 
 Leaves metrics.json, predictions.npz, novelty.npz, figures/ and report.html in the run's own directory.
 """
@@ -29,6 +29,7 @@ import runs
 BATCH = 250
 METRICS, NOVELTY = "metrics.json", "novelty.npz"
 TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything else
+VIEWS = "test_time_flips", "test_time_shifts"  # the options that say of what views the answer is the mean
 SETTINGS = {"model": str, "patience": int, "seed": int, "val_size": int, "limit": int | None,
             "data_dir": str | None, "fingerprint": str}
 SCORES = ("", "accuracy", "loss", "ECE", "calibrated loss", "calibrated ECE", "images")
@@ -51,7 +52,8 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
     """Score a run, write all results to output_dir (the run itself) and return the metrics.
 
     run: path of a run directory.
-    test_time_flips, test_time_shifts: take the mean of the probabilities of an image and of its augment.views.
+    test_time_flips, test_time_shifts: take the mean of the probabilities of an image and of its augment.views; the
+        scores without them are in the metrics as without_flips, and as without_shifts, where that may be in turn.
     Raises data.DataError and runs.RunError.
     """
     config = checked_config(run)
@@ -72,16 +74,16 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
                       for view in augment.views(part.images, test_time_flips, test_time_shifts)]
                for name, part in parts.items()}
 
-    def mean_of_the_first(count):
-        return {name: np.mean(several[:count], axis=0) for name, several in answers.items()}
+    def mean_of(which):
+        return {name: np.mean(several[which], axis=0) for name, several in answers.items()}
 
-    probabilities = mean_of_the_first(1)
+    probabilities = mean_of(slice(1))
     scores = score(parts, probabilities)
     if test_time_flips:
-        probabilities = mean_of_the_first(2)
+        probabilities = mean_of(slice(2))
         scores = score(parts, probabilities, without_flips=scores)
     if test_time_shifts:
-        probabilities = mean_of_the_first(None)
+        probabilities = mean_of(slice(None))
         scores = score(parts, probabilities, without_shifts=scores)
     labels = dataset.test.labels
     results = {
@@ -239,11 +241,12 @@ def headline(results):
     low, high = results["accuracy_interval"]
     line = (f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{results['images']:,} images), loss {results['loss']:.4f}")
-    scores = results
-    for change in ("shifts", "flips"):
-        if results[f"test_time_{change}"]:
-            scores = scores[f"without_{change}"]
-            line += f"; without test-time {change} {scores['accuracy']:.2%}"
+    scores, flips, shifts = results, *(results[option] for option in VIEWS)
+    if shifts:
+        scores = scores["without_shifts"]
+        line += f"; without test-time shifts {scores['accuracy']:.2%}"
+    if flips:
+        line += f"; without test-time flips{' either' * shifts} {scores['without_flips']['accuracy']:.2%}"
     line += f"; {results['unsure']:.1%} would be called unsure"
     return (f"{line}. Calibrated by temperature {results['temperature']:.2f}: loss {results['calibrated_loss']:.4f}, "
             f"expected calibration error (ECE) {results['calibrated_ece']:.3f} instead of {results['ece']:.3f}")
@@ -282,7 +285,8 @@ def parse_options(argv=None):
     add("--output-dir", type=folder, help="where the results are written (the run itself)")
     add("--test-time-flips", action="store_true", help="take the mean of every image's answer and its mirror image's")
     add("--test-time-shifts", action="store_true",
-        help="take the mean of the answers to every image where it is and moved by a pixel in eight directions")
+        help="take the mean of the answers to every image where it is and moved by a pixel in eight directions; for "
+             "networks that were trained with shifts")
     return parser.parse_args(argv)
 
 

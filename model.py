@@ -184,6 +184,7 @@ def deep_cnn(dropout=0.0, l2=0.0, width=1, batch_norm=True):
                            activation="silu")
 
     def overlapping(padding):
+        # On the last maps, of 7 × 7, "valid" leaves nothing out and makes 3 × 3.
         return layers.MaxPooling2D(3, strides=2, padding=padding)
 
     return [
@@ -530,8 +531,7 @@ def numpy_convolution(layer, pool):
     _, rows, columns, _ = layer.input.shape
     stride, pixel = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
     if layer.padding == "same":
-        missing = [max((-(-length // stride) - 1) * stride + size - length, 0) for length in pixel.shape]
-        pixel = np.pad(pixel, [(each // 2, each - each // 2) for each in missing],
+        pixel = np.pad(pixel, [margin(length, -(-length // stride), size, stride) for length in pixel.shape],
                        constant_values=pixel.size)  # of a zero behind the last one
     windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))[::stride, ::stride]
     height, width = windows.shape[0] // pool, windows.shape[1] // pool
@@ -552,17 +552,21 @@ def numpy_convolution(layer, pool):
     return convolve
 
 
+def margin(before, after, size, stride):
+    """Return how much padding before and behind makes so many pixels of so many."""
+    missing = max((after - 1) * stride + size - before, 0)
+    return missing // 2, missing - missing // 2
+
+
 def numpy_pooling(layer):
     """Return a max-pooling of parts that overlap as a function of maps."""
     size, stride = layer.pool_size[0], layer.strides[0]
     _, rows, columns, _ = layer.input.shape
     _, height, width, _ = layer.output.shape
-    missing = [(max((after - 1) * stride + size - before, 0)) for before, after in ((rows, height), (columns, width))]
-    margins = [*((each // 2, each - each // 2) for each in missing), (0, 0)]
+    margins = [margin(rows, height, size, stride), margin(columns, width, size, stride), (0, 0)]
 
     def pool(maps):
-        if any(missing):
-            maps = np.pad(maps, margins, constant_values=-np.inf)
+        maps = np.pad(maps, margins, constant_values=-np.inf)
         maps = np.maximum.reduce([maps[start::stride][:height] for start in range(size)])
         return np.maximum.reduce([maps[:, start::stride][:, :width] for start in range(size)])
 

@@ -34,7 +34,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 BATCH = 256
 GUESSES = 3
 ON_A_FIGURE = 6
-VIEWS = "test_time_flips", "test_time_shifts"  # options of evaluate_model.py
 STRANGE = "it is unlike the images that the network was trained on"
 
 
@@ -45,7 +44,7 @@ class PredictError(Exception):
 class Classifier(NamedTuple):
     """A network and the way that it was evaluated, which is how it answers here.
 
-    temperature: 1 if it was not evaluated; known: of novelty.fit(), None if it was not.
+    flips, shifts: of augment.views(); temperature: 1 if it was not evaluated; known: of novelty.fit(), None if it was not.
     """
 
     run: Path
@@ -61,7 +60,7 @@ class Classifier(NamedTuple):
         predict: what computes those of the network, if it is not to be model.predict.
         """
         predict = predict or (lambda images: self.model.predict(images, batch_size=BATCH, verbose=0))
-        answers = [predict(views) for views in augment.views(images, self.flips, self.shifts)]
+        answers = [predict(view) for view in augment.views(images, self.flips, self.shifts)]
         return metrics.calibrated(np.mean(answers, axis=0), self.temperature)
 
     def doubts(self, photos, images, probabilities):
@@ -91,9 +90,10 @@ def load_evaluation(run):
         return None
     try:
         evaluated = json.loads(path.read_text())
+        evaluated.setdefault("test_time_shifts", False)  # which earlier versions did not have
         if not 0.1 < evaluated["temperature"] < 10:
             raise ValueError("its temperature is impossible")
-        if not all(isinstance(evaluated[option], bool) for option in VIEWS):
+        if not all(isinstance(evaluated[option], bool) for option in evaluate_model.VIEWS):
             raise ValueError("it does not say how the network is asked")
         return evaluated if evaluated["epochs"] == len(runs.load_history(run)) else None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -113,7 +113,7 @@ def load_novelty(run, evaluated):
             raise ValueError("it holds what is no number")
         return known
     except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        options = "".join(f" --{option.replace('_', '-')}" for option in VIEWS if evaluated[option])
+        options = "".join(f" --{option.replace('_', '-')}" for option in evaluate_model.VIEWS if evaluated[option])
         raise runs.RunError(f"{path} is missing or broken ({engine.one_line(error)}); make it with: "
                             f"python evaluate_model.py {run}{options}") from None
 

@@ -69,4 +69,4 @@ def test_the_views_are_the_images_first_and_then_all_their_flips_and_shifts():
     assert sorted(places(flips=False, shifts=True)) == sorted(nine)
     assert sorted(places(flips=True, shifts=True)) == sorted(nine | {(row, 27 - column) for row, column in nine})
     white = np.ones((1, 28, 28, 1), np.float32)
-    assert sorted(int(view.sum()) for view in views(white, flips=False)) == [27 * 27] * 4 + [27 * 28] * 4 + [28 * 28]
+    assert sorted(int(view.sum()) for view in views(white, flips=False, shifts=True)) == [27 * 27] * 4 + [27 * 28] * 4 + [28 * 28]

@@ -163,6 +163,19 @@ def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
     assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
 
 
+def test_the_leaderboard_takes_each_accuracy_from_its_place(finished_run, monkeypatch):
+    scores = {"accuracy": 0.95, "parameters": 1000, "validation": {"without_shifts": {"accuracy": 0.96}},
+              "without_shifts": {"accuracy": 0.94, "loss": 0.2, "without_flips": {"accuracy": 0.93}}}
+    (finished_run / "metrics.json").write_text(json.dumps(scores))
+    monkeypatch.setattr(leaderboard, "train", lambda run, options: finished_run.rename(run))
+    monkeypatch.setattr(leaderboard, "call", lambda *options: None)
+    found = leaderboard.train_and_score("quick", "0", finished_run.parent, lambda: 2.0)
+    assert [found[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95] and found["val_accuracy"] == 0.96
+    assert found["cost"] == found["seconds"] / 2 > 0
+    entries = {"quick": {"0": found, "1": {"settings": {**found["settings"], "epochs": 99, "seed": 1}}}, "gone": {}}
+    assert leaderboard.up_to_date(entries) == {"quick": {"0": found}}
+
+
 def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
     options = leaderboard.options_of("quick", "1")
     before = results_table.settings(options)

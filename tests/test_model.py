@@ -54,7 +54,7 @@ def test_pooling_before_the_activation_is_the_same_function():
     np.testing.assert_allclose(fast.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("allconv_cnn", 2)])
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
 def test_the_predictor_gives_what_predict_gives(name, members):
     model = build_model(name, members=members)
     for weight in model.weights:
@@ -160,7 +160,7 @@ def test_a_saved_model_opens_without_this_project(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("allconv_cnn", 2)])
+@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
 def test_the_training_twin_is_the_same_function_of_the_same_weights(name, members):
     model = build_model(name, l2=1e-3, members=members)
     for weight in model.weights:

@@ -103,6 +103,14 @@ def test_an_evaluation_of_an_earlier_epoch_does_not_count(run):
     assert predict_image.load_evaluation(run) is None
 
 
+def test_an_evaluation_that_knew_no_shifts_is_one_without_them(run):
+    evaluated = json.loads((run / evaluate_model.METRICS).read_text())
+    del evaluated["test_time_shifts"]
+    (run / evaluate_model.METRICS).write_text(json.dumps(evaluated))
+    classifier = predict_image.load_classifier(run)
+    assert classifier.flips and not classifier.shifts
+
+
 def test_the_newest_run_is_taken_else_the_one_that_comes_with_the_project(run, tmp_path, monkeypatch):
     assert predict_image.chosen_run(None, run.parent) == run
     assert predict_image.chosen_run("other", run.parent) == Path("other")
@@ -125,11 +133,13 @@ def test_what_cannot_be_is_refused_in_a_line(run, folder, tmp_path, capsys):
     assert "not a run directory" in one_line([folder, "--run", tmp_path / "empty"], capsys)
     assert "no picture could be read" in one_line([folder / "inner/broken.jpg", tmp_path / "none.png", "--run", run], capsys)
     for name, content in ((evaluate_model.METRICS, b"{"), (evaluate_model.METRICS, b'{"temperature": -1}'),
+                          (evaluate_model.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
                           (evaluate_model.NOVELTY, b"PK"), (evaluate_model.NOVELTY, b"")):
         good = (run / name).read_bytes()
         (run / name).write_bytes(content)
         said = one_line([folder, "--run", run], capsys)
         assert str(run / name) in said and f"evaluate_model.py {run}" in said
+        assert name == evaluate_model.METRICS or "--test-time-flips --test-time-shifts" in said
         (run / name).write_bytes(good)
 
 

@@ -8,6 +8,11 @@ import pytest
 import evaluate_model
 import runs
 import train_cnn
+from model import build_model, layers_of
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import leaderboard  # noqa: E402
 
 BEST = Path(__file__).parent.parent / "pretrained/best"
 
@@ -15,9 +20,17 @@ BEST = Path(__file__).parent.parent / "pretrained/best"
 def test_it_is_a_small_run_of_the_recipe():
     assert {path.name for path in BEST.iterdir()} == {runs.CONFIG, runs.HISTORY_FILE, runs.MODEL, "metrics.json", "novelty.npz"}
     assert (BEST / runs.MODEL).stat().st_size <= 2_000_000
-    config, recipe = runs.load_config(BEST), train_cnn.parse_options(["--recipe", "best"])
+    config, recipe = runs.load_config(BEST), train_cnn.parse_options(leaderboard.options_of("best", "0"))
     assert train_cnn.same_settings(config, recipe)
     assert len(runs.load_history(BEST)) == config["epochs"]
+
+
+def test_it_is_the_network_that_the_recipe_trains_today():
+    def kinds(model):
+        return [(type(layer), {**layer.get_config(), "name": None}) for layer in layers_of(model)]
+
+    config = runs.load_config(BEST)
+    assert kinds(runs.load_model(BEST)) == kinds(build_model(config["model"], config["members"]))
 
 
 def test_it_opens_without_this_project(tmp_path):

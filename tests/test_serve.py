@@ -149,6 +149,7 @@ def test_wrong_requests_get_a_reason_and_no_5xx(client):
 def test_the_card_says_what_the_evaluation_found(client):
     card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
     assert card["test_accuracy"] == scores["accuracy"] and card["unsure_test_images"] == scores["unsure"]
+    assert card["test_time_flips"] is True and card["test_time_shifts"] is False
     assert card["classes"] == list(data.CLASS_NAMES) and card["parameters"] == scores["parameters"]
     assert client.get("/health").json() == {"status": "ok"}
 

@@ -8,6 +8,7 @@ Each takes images (N, 28, 28, 1) with values in [0, 1] and returns probabilities
 All are stock Keras layers, so a saved model opens with keras.models.load_model anywhere.
 """
 
+import functools
 import os
 import warnings
 
@@ -559,16 +560,21 @@ def margin(before, after, size, stride):
 
 
 def numpy_pooling(layer):
-    """Return a max-pooling of parts that overlap as a function of maps."""
+    """Return a max-pooling of parts that overlap as a function of maps.
+
+    Where a part reaches beyond the maps it has their last pixel twice, which changes no maximum.
+    """
     size, stride = layer.pool_size[0], layer.strides[0]
-    _, rows, columns, _ = layer.input.shape
-    _, height, width, _ = layer.output.shape
-    margins = [margin(rows, height, size, stride), margin(columns, width, size, stride), (0, 0)]
+
+    def places(before, after):
+        first = np.arange(after) * stride - margin(before, after, size, stride)[0]
+        return [np.clip(first + offset, 0, before - 1) for offset in range(size)]
+
+    rows, columns = map(places, layer.input.shape[1:3], layer.output.shape[1:3])
 
     def pool(maps):
-        maps = np.pad(maps, margins, constant_values=-np.inf)
-        maps = np.maximum.reduce([maps[start::stride][:height] for start in range(size)])
-        return np.maximum.reduce([maps[:, start::stride][:, :width] for start in range(size)])
+        maps = functools.reduce(np.maximum, [maps.take(each, axis=0) for each in rows])
+        return functools.reduce(np.maximum, [maps.take(each, axis=1) for each in columns])
 
     return pool
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import data  # noqa: E402
 import engine  # noqa: E402
+import evaluate_model  # noqa: E402
 import runs  # noqa: E402
 
 TRAIN, TEST = 600, 200
@@ -113,6 +114,13 @@ def interrupted_after_an_epoch(monkeypatch):
             yield
 
     return interrupted
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Spare an evaluation the seconds that drawing takes."""
+    monkeypatch.setattr(evaluate_model, "draw", lambda *arguments: {})
+    monkeypatch.setattr(evaluate_model, "page", lambda *arguments: "")
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_every_figure_can_be_recomputed(run, capsys):
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
 
 
-def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, capsys):
+def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, no_figures, capsys):
     assert evaluate_model.main([str(run)]) == 0
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
     dataset = data.load(val_size=100)
@@ -71,7 +71,7 @@ def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, capsys
     assert f"temperature {results['temperature']:.2f}" in capsys.readouterr().out
 
 
-def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
+def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path, capsys):
     plain = evaluate_model.evaluate(run, output_dir=tmp_path / "plain")
     assert evaluate_model.main([str(run), "--test-time-flips"]) == 0
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
@@ -86,14 +86,15 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, tmp_path, capsys):
     assert f"without test-time flips {plain['accuracy']:.2%}" in capsys.readouterr().out
 
 
-def test_test_time_shifts_are_the_mean_of_all_answers(run, tmp_path, capsys):
+def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path, capsys):
     flips = evaluate_model.evaluate(run, output_dir=tmp_path / "flips", test_time_flips=True)
     alone = evaluate_model.evaluate(run, output_dir=tmp_path / "alone", test_time_shifts=True)
     assert evaluate_model.main([str(run), "--test-time-flips", "--test-time-shifts"]) == 0
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
     test, network = data.load(val_size=100).test, runs.load_model(run)
     for found, options in ((results, (True, True)), (alone, (False, True))):
-        mean = np.mean([network.predict(view, verbose=0) for view in augment.views(test.images, *options)], axis=0)
+        views = np.stack(list(augment.views(test.images, *options)))
+        mean = network.predict(np.concatenate(views), verbose=0).reshape(*views.shape[:2], -1).mean(axis=0)
         assert found["accuracy"] == metrics.accuracy(test.labels, mean)
         assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
     assert results["test_time_shifts"] and not flips["test_time_shifts"]
@@ -117,7 +118,7 @@ def test_every_figure_is_drawn_and_stands_in_the_report(run):
     assert "dropout_cnn" in page and "Ankle boot" in page
 
 
-def test_the_loss_is_pure_cross_entropy(made_data, tmp_path):
+def test_the_loss_is_pure_cross_entropy(made_data, no_figures, tmp_path):
     """A penalty or smoothing that training added must not stand in the score."""
     assert train_cnn.main(["--val-size", "100", "--epochs", "1", "--l2", "0.1", "--label-smoothing", "0.2",
                            "--runs-dir", str(tmp_path), "--name", "run"]) == 0
@@ -186,7 +187,7 @@ def test_a_history_without_a_number_is_named(run, capfd):
     assert "no epoch has a validation loss" in failure(capfd, run)
 
 
-def test_data_that_moved_away_is_looked_for_elsewhere(run, tmp_path):
+def test_data_that_moved_away_is_looked_for_elsewhere(run, no_figures, tmp_path):
     (run / "config.json").write_text(json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "gone")}))
     assert evaluate_model.main([str(run)]) == 0
 

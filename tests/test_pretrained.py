@@ -43,7 +43,7 @@ assert model.predict(numpy.full((1, 28, 28, 1), 0.5), verbose=0).shape == (1, 10
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
 
-def test_its_figures_are_reproduced(real_data, tmp_path):
+def test_its_scores_are_reproduced(real_data, no_figures, tmp_path):
     before = {path: path.read_bytes() for path in BEST.iterdir()}
     options = [str(BEST), "--data-dir", real_data, "--output-dir", str(tmp_path), "--test-time-flips"]
     assert evaluate_model.main(options) == 0

@@ -311,7 +311,8 @@ def costs(folder):
 def break_inputs():
     """Try the long table of tests/test_hostile_input.py."""
     done = subprocess.run([sys.executable, "-m", "pytest", "--torture", "-vv", "--numprocesses", "0",
-                           "tests/test_hostile_input.py", "-k", "test_it_is_refused"], cwd=ROOT, capture_output=True, text=True)
+                           "tests/test_hostile_input.py", "-k", "test_it_is_refused"],
+                          cwd=ROOT, capture_output=True, text=True)
     tried = re.findall(r"test_it_is_refused\[(.*?) \| .* (PASSED|FAILED|ERROR)", done.stdout)
     tally = {"tried": len(tried), "refused": sum(word == "PASSED" for _, word in tried),
              "causes": len({cause for cause, _ in tried})}

@@ -151,7 +151,7 @@ def cluster(tmp_path):
 def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_data, tmp_path, capsys):
     from distributed import Client
 
-    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "4", "--seeds", "1", "--data-dir", real_data]
+    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "4", "--seeds", "2", "--data-dir", real_data]
     command = [sys.executable, ROOT / "compare_models.py", *options, "--output-dir", tmp_path / "cluster", "--scheduler"]
     with Client(scheduler_file=str(cluster)) as client:
         client.wait_for_workers(2, timeout=PATIENCE_SECONDS)
@@ -165,13 +165,13 @@ def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_d
         for process in workers:  # what was begun is in one of them
             os.kill(process, signal.SIGKILL)
         output, _ = sweep.communicate(timeout=PATIENCE_SECONDS)
-    assert sweep.returncode == 0 and "[2/2]" in output, output
+    assert sweep.returncode == 0 and "[4/4]" in output, output
     assert "epochs were done before" in (tmp_path / f"cluster/logs/{begun[0].parent.parent.name}.log").read_text()
 
     command = [*command[:-2], tmp_path / "here"]  # in a process of its own, with as many threads as a worker
     subprocess.run(command, check=True, capture_output=True)
     rows, others = table(tmp_path / "here"), table(tmp_path / "cluster")
-    assert rows["lenet_l2"]["n"] == rows["dummy"]["n"] == "1"
+    assert rows["lenet_l2"]["n"] == rows["dummy"]["n"] == "2"
     for name, row in rows.items():
         for key, value in row.items():
             assert key.startswith(("seconds", "latency")) or others[name][key] == value

@@ -133,15 +133,15 @@ def finish(process):
 
 def test_a_killed_worker_loses_nothing(workers, tmp_path):
     """The trial of a process that was killed goes on in another one, from its last epoch."""
-    victim = workers("--trials", "3")
+    victim = workers()
     wait_for(lambda: list(tmp_path.glob("study/trial-0000/model.keras")))
-    other = workers("--trials", "3")
+    other = workers()
     victim.kill()
     victim.wait()
     assert "Next: python train_cnn.py" in finish(other)
     study = study_of(tmp_path / "study")
     states = [trial.state.name for trial in study.trials]
-    assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 3
+    assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 4
     again = [trial for trial in study.trials if trial.user_attrs["run"] == "trial-0000"]
     assert [trial.state.name for trial in again] == ["FAIL", "COMPLETE"] and again[0].params == again[1].params
     assert "epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()

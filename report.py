@@ -4,11 +4,12 @@ import base64
 import html
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem 1rem 2rem max(1rem, 50vw - 30rem); }
+h1, h2, p, figure { max-width: 60rem; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
-td { overflow-wrap: anywhere; }
+td, th { border-bottom: 1px solid #ccc; padding: .2rem .6rem; text-align: right; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; }
+td { white-space: nowrap; }
 figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 

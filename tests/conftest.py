@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -121,6 +122,18 @@ def no_figures(monkeypatch):
     """Spare an evaluation the seconds that drawing takes."""
     monkeypatch.setattr(evaluate_model, "draw", lambda *arguments: {})
     monkeypatch.setattr(evaluate_model, "page", lambda *arguments: "")
+
+
+@pytest.fixture
+def browser():
+    """Skips where there is none on this machine."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import builtins
 import io
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -241,48 +240,42 @@ def test_malformed_uploads_do_not_disturb_it(server):
     assert statuses == [200] * 64
 
 
-def test_a_browser_shows_the_answer(server, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
-        pytest.skip("no Chromium is installed")
+def test_a_browser_shows_the_answer(browser, server, tmp_path):
     (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(error))
-        # From the start, as a listener that comes with the key press may be too late on a busy machine.
-        page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "picture.png"))
-        page.goto(server)
-        verdict, best = page.locator("#verdict"), page.locator("tr.best")
-        page.set_input_files("#file", tmp_path / "picture.png")
-        best.wait_for()
-        assert best.locator("th").inner_text() in verdict.inner_text()
-        assert page.locator("#seen").get_attribute("src").startswith("data:image/png")
-        assert page.locator("#bars tr").count() == 10
-        page.set_input_files("#file", tmp_path / "broken.png")
-        page.get_by_text("No answer").wait_for()
-        assert "not one of" in page.locator("#doubts").inner_text() and best.count() == 0
-        # By keyboard: the first stop is the button that chooses a file.
-        page.locator("body").press("Tab")
-        page.locator("#choose:focus").wait_for()
-        page.keyboard.press("Enter")
-        best.wait_for()
-        # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it is filled.
-        box = page.locator("#pad").bounding_box()
-        first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
-        page.mouse.move(*first)
-        page.mouse.down()
-        with page.expect_response("**/predict") as response:
-            for place in others:
-                page.mouse.move(*place, steps=3)
-        assert response.value.status == 200
-        page.mouse.up()
-        page.locator("#verdict", has_text=re.compile("^T-shirt/top")).wait_for()
-        assert page.locator("#doubts").inner_text() == ""
-        assert page.locator("body").bounding_box()["width"] <= 390
-        browser.close()
+    page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error))
+    # From the start, as a listener that comes with the key press may be too late on a busy machine.
+    page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "picture.png"))
+    page.goto(server)
+    verdict, best = page.locator("#verdict"), page.locator("tr.best")
+    page.set_input_files("#file", tmp_path / "picture.png")
+    best.wait_for()
+    assert best.locator("th").inner_text() in verdict.inner_text()
+    assert page.locator("#seen").get_attribute("src").startswith("data:image/png")
+    assert page.locator("#bars tr").count() == 10
+    page.set_input_files("#file", tmp_path / "broken.png")
+    page.get_by_text("No answer").wait_for()
+    assert "not one of" in page.locator("#doubts").inner_text() and best.count() == 0
+    # By keyboard: the first stop is the button that chooses a file.
+    page.locator("body").press("Tab")
+    page.locator("#choose:focus").wait_for()
+    page.keyboard.press("Enter")
+    best.wait_for()
+    # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it is filled.
+    box = page.locator("#pad").bounding_box()
+    first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
+    page.mouse.move(*first)
+    page.mouse.down()
+    with page.expect_response("**/predict") as response:
+        for place in others:
+            page.mouse.move(*place, steps=3)
+    assert response.value.status == 200
+    page.mouse.up()
+    page.locator("#verdict", has_text=re.compile("^T-shirt/top")).wait_for()
+    assert page.locator("#doubts").inner_text() == ""
+    assert page.locator("body").bounding_box()["width"] <= 390
     assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
 
 

@@ -12,7 +12,9 @@ All take images (N, 28, 28, 1) in [0, 1] and give probabilities (N, 10), those o
 without the temperature of evaluate_model.py. Leaves those that agree, and exports.json, in the folder exports of the run.
 """
 
+import hashlib
 import importlib.util
+import json
 import shutil
 import sys
 import warnings
@@ -35,6 +37,7 @@ LARGEST_DIFFERENCE = 1e-4  # of a probability, of what computes in float32
 LARGEST_LOSS = 0.003  # of accuracy, of what does not
 CALIBRATION = 500  # training images that tell the range of the activations
 BATCH = 250
+RECORD = "exports.json"
 HEAD = ("", "accuracy", "largest difference", "size, KB", "of model.keras", "one image, ms")
 
 
@@ -115,7 +118,9 @@ FORMATS = {
 def export(run, names, folder, data_dir=None):
     """Write the exports of a run that agree with it into a folder, and exports.json. Return rows, and failures by name.
 
-    Raises data.DataError and runs.RunError.
+    The folder then holds what exports.json says. Other formats that an earlier call left stay if they are of the same
+    model, and have rows as well, or else go.
+    Raises data.DataError, runs.RunError and ExportError.
     """
     config = evaluate_model.checked_config(run)
     engine.start()
@@ -123,11 +128,15 @@ def export(run, names, folder, data_dir=None):
 
     model, dataset = runs.load_model(run), evaluate_model.data_of(config, data_dir)
     evaluate_model.check_fit(run, model, config, dataset)
+    digest = hashlib.sha256((run / runs.MODEL).read_bytes()).hexdigest()
+    before = exported_before(folder / RECORD)
     images, labels = dataset.test
     expected, predict_one = in_batches(model.predict_on_batch, images), predictor(model)
     original = {"accuracy": metrics.accuracy(labels, expected), "difference": 0.0, "bytes": size(run / runs.MODEL),
                 "latency_ms": compare_models.latency(predict_one)}
-    rows, failures = {"model.keras": original}, {}
+    rows, failures = {}, {}
+    if before["model_sha256"] == digest:
+        rows = {name: row for name, row in before["formats"].items() if name not in names}
     with files.whole_files(folder) as unfinished:
         for name in names:
             kind = FORMATS[name]
@@ -140,10 +149,21 @@ def export(run, names, folder, data_dir=None):
             except ExportError as error:
                 failures[name] = str(error)
                 remove(path)
-        files.write_json(unfinished / "exports.json", {"run": str(run), "formats": rows, "failed": failures})
-    for name in FORMATS.keys() - rows.keys():  # of an earlier call: the folder holds what exports.json says
+        rows = {"model.keras": original} | {name: rows[name] for name in FORMATS if name in rows}
+        files.write_json(unfinished / RECORD,
+                         {"run": str(run), "model_sha256": digest, "formats": rows, "failed": failures})
+    for name in (before["formats"].keys() | failures.keys()) & FORMATS.keys() - rows.keys():
         remove(folder / FORMATS[name].path)
     return rows, failures
+
+
+def exported_before(path):
+    """Return what exports.json says, or the same of nothing where there is none. Raises ExportError."""
+    try:
+        said = json.loads(path.read_text()) if path.exists() else {}
+        return {"model_sha256": said.get("model_sha256"), "formats": dict(said.get("formats", {}))}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ExportError(f"{path} is broken ({engine.one_line(error)}); remove it") from None
 
 
 def check(kind, model, path, dataset, expected, original):
@@ -218,7 +238,7 @@ def main(argv=None):
         rows, failures = export(run, dict.fromkeys(options.formats), folder, options.data_dir)
         print()
         evaluate_model.print_table(HEAD, table_rows(rows))
-        kept = [str(folder / FORMATS[name].path) for name in rows if name in FORMATS]
+        kept = [str(folder / FORMATS[name].path) for name in options.formats if name in rows]
         if kept:
             print(f"Saved {', '.join(kept)}")
         if failures:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,10 +62,34 @@ def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, c
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["exports.json"]
 
 
-def test_what_an_earlier_call_left_goes(run, tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"of an earlier epoch")
-    assert export_model.main(["--run", str(run), "--formats", "saved_model", "--output-dir", str(tmp_path)]) == 0
-    assert not (tmp_path / "model.onnx").exists() and (tmp_path / "saved_model/1/saved_model.pb").exists()
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Exports that are made in no time."""
+    for name, kind in export_model.FORMATS.items():
+        monkeypatch.setitem(export_model.FORMATS, name, kind._replace(
+            modules=(), exact=False, write=lambda model, path, images: path.write_bytes(b"an export"),
+            load=lambda path, batch: lambda images: np.eye(10, dtype=np.float32)[:1].repeat(len(images), axis=0)))
+    monkeypatch.setattr(export_model, "LARGEST_LOSS", 1)
+
+
+def test_other_formats_of_the_same_model_stay_and_those_of_another_go(run, stand_ins, tmp_path, capsys):
+    def export(*formats, of=run, code=0):
+        assert export_model.main(["--run", str(of), "--output-dir", str(tmp_path / "out"), "--formats", *formats]) == code
+        said = json.loads((tmp_path / "out/exports.json").read_text())["formats"]
+        return list(said)[1:], sorted(path.name for path in (tmp_path / "out").glob("model*"))
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/model_int8.tflite").write_bytes(b"of no export")
+    assert export("onnx") == (["onnx"], ["model.onnx", "model_int8.tflite"])
+    assert export("litert") == (["onnx", "litert"], ["model.onnx", "model.tflite", "model_int8.tflite"])
+    other = shutil.copytree(run, tmp_path / "other")
+    network = runs.load_model(other)
+    network.layers[-1].bias.assign(np.arange(10))
+    network.save(other / runs.MODEL)
+    assert export("litert", of=other) == (["litert"], ["model.tflite", "model_int8.tflite"])
+    (tmp_path / "out/exports.json").write_text("{")
+    assert export_model.main(["--run", str(run), "--output-dir", str(tmp_path / "out")]) == 1
+    assert "exports.json is broken" in capsys.readouterr().err
 
 
 def test_one_that_fails_does_not_stop_the_others_and_a_missing_package_is_named(run, tmp_path, monkeypatch, capsys):
@@ -89,7 +114,7 @@ def test_what_loses_accuracy_is_not_kept(run, tmp_path, monkeypatch, capsys):
     def guess(path, batch):
         return lambda images: np.full((len(images), 10), 0.1, np.float32)
 
-    kind = export_model.FORMATS["saved_model"]._replace(load=guess, exact=False)
+    kind = export_model.FORMATS["saved_model"]._replace(write=lambda *arguments: None, load=guess, exact=False)
     monkeypatch.setitem(export_model.FORMATS, "saved_model", kind)
     assert export_model.main(["--run", str(run), "--formats", "saved_model", "--output-dir", str(tmp_path / "out")]) == 1
     assert "accurate, and is not kept" in capsys.readouterr().err

@@ -240,7 +240,8 @@ def borrowed_weights(width, weights):
         with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
             return backbone_of(width, weights).get_weights()
     except Exception as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
-        raise ValueError(f"the weights {weights} cannot be had ({(str(error).strip() or type(error).__name__).splitlines()[0]})") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the weights {weights} cannot be had ({reason})") from None
 
 
 def load_backbone(model, borrowed):
@@ -371,8 +372,8 @@ class Halves(keras.Model):
 
 
 def pools_tiles(layer):
-    """Return whether a layer is a max-pooling of parts that do not overlap."""
-    return isinstance(layer, layers.MaxPooling2D) and layer.pool_size == layer.strides
+    """Return whether a layer is a max-pooling of parts that do not overlap, and leaves out what fills no part."""
+    return isinstance(layer, layers.MaxPooling2D) and layer.pool_size == layer.strides and layer.padding == "valid"
 
 
 def unseen_rows(model):
@@ -460,10 +461,12 @@ class ByteDropout(layers.Layer):
 def predictor(model):
     """Return a function of one image (28, 28, 1) that gives its probabilities (10,), as model.predict does.
 
-    A network with layers that NumPy does not have here is compiled by TensorFlow.
+    A network that is not of those here, and has what NumPy does not have here, is compiled by TensorFlow.
     """
     try:
         predictors = [network_predictor(network) for network in members_of(model)]
+        if members_of(model) != [model] and not isinstance(model.layers[-1], layers.Average):
+            raise TypeError("no mean of networks")
     except TypeError:
         compiled = tf.function(model, input_signature=[tf.TensorSpec((1, *IMAGE_SHAPE))])
         return lambda image: compiled(image[None])[0].numpy()
@@ -474,6 +477,8 @@ def predictor(model):
 
 def network_predictor(model):
     steps, waiting = [], [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    for layer in waiting:
+        check_kind(layer)
     while waiting:
         layer = waiting.pop(0)
         if isinstance(layer, layers.Conv2D):
@@ -492,12 +497,24 @@ def network_predictor(model):
     return predict
 
 
+def check_kind(layer):
+    """Raise TypeError for a layer that does more, or other things, than those of the networks here."""
+    config = layer.get_config()
+    wanted = {layers.Conv2D: {"activation": "linear", "groups": 1, "dilation_rate": (1, 1)},
+              layers.BatchNormalization: {"scale": True, "center": True, "axis": -1}}.get(type(layer), {})
+    square = all(len(set(config[key])) == 1 for key in ("kernel_size", "strides", "pool_size") if key in config)
+    if not square or any(config[key] != value for key, value in wanted.items()):
+        raise TypeError(f"no NumPy for this {type(layer).__name__}")
+
+
 def numpy_layer(layer):
     """Return the layer as a function of one image. Raises TypeError for a kind that no network here has."""
     weights = [np.asarray(weight) for weight in layer.weights]
     if isinstance(layer, layers.Dense):
         kernel, bias = weights if layer.use_bias else (*weights, np.float32(0))
         kernel = np.asfortranarray(kernel)  # one output's weights after the other are read faster
+        if layer.activation not in (keras.activations.linear, keras.activations.softmax):
+            raise TypeError(f"no NumPy for {layer.activation}")
         softmax = layer.activation is keras.activations.softmax
         return lambda values: numpy_softmax(values @ kernel + bias) if softmax else values @ kernel + bias
     if isinstance(layer, layers.BatchNormalization):

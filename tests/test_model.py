@@ -234,6 +234,29 @@ def test_the_halves_of_a_batch_drop_different_values():
     assert not np.array_equal(first, second)
 
 
+layers = keras.layers
+CLASSIFIER = [layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")]
+OTHER_NETWORKS = {
+    "an activation in a convolution": [layers.Conv2D(4, 3, activation="relu"), *CLASSIFIER],
+    "an activation in a dense layer": [layers.Flatten(), layers.Dense(8, "tanh"), layers.Dense(10, "softmax")],
+    "groups": [layers.Conv2D(4, 3), layers.Conv2D(4, 3, groups=2), *CLASSIFIER],
+    "holes in a kernel": [layers.Conv2D(4, 3, dilation_rate=2), *CLASSIFIER],
+    "oblong kernels": [layers.Conv2D(4, (3, 5), padding="same"), *CLASSIFIER],
+    "oblong strides": [layers.Conv2D(4, 3, strides=(1, 2)), *CLASSIFIER],
+    "oblong pools": [layers.Conv2D(4, 3), layers.MaxPooling2D((2, 3)), *CLASSIFIER],
+    "padded pools": [layers.Conv2D(4, 4), layers.MaxPooling2D(2, padding="same"), *CLASSIFIER],
+    "no scale": [layers.Conv2D(4, 3), layers.BatchNormalization(scale=False), *CLASSIFIER],
+    "normalised rows": [layers.Conv2D(4, 3), layers.BatchNormalization(axis=1), *CLASSIFIER],
+    "a network in the network": [keras.Sequential([layers.Conv2D(10, 3), layers.GlobalAveragePooling2D()]), layers.Softmax()],
+}
+
+
+@pytest.mark.parametrize("stack", OTHER_NETWORKS.values(), ids=OTHER_NETWORKS)
+def test_the_predictor_answers_for_networks_of_others_too(stack):
+    model = keras.models.clone_model(keras.Sequential([keras.Input((28, 28, 1)), *stack]))
+    np.testing.assert_allclose(predictor(model)(IMAGES[0]), model.predict(IMAGES[:1], verbose=0)[0], atol=1e-6)
+
+
 def test_rows_that_pooling_leaves_out_are_not_computed():
     assert [unseen_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0, 0, 0]
     model, changed = build_model("dropout_cnn"), IMAGES.copy()

@@ -111,7 +111,9 @@ def convert(picture):
     doubts = []
     if cut_out := pixels.shape[:2] == (SIZE, SIZE):
         border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-        ground = np.median(border, axis=0)
+        colours, counts = np.unique(border, axis=0, return_counts=True)
+        # What was cut out may fill most of the border, and the ground between is of one colour, unless it is noisy.
+        ground = colours[counts.argmax()] if counts.max() >= len(border) / 8 else np.median(border, axis=0)
     else:
         ground, explained = smooth_ground(pixels)
         if explained < LEAST_EXPLAINED:

@@ -10,9 +10,10 @@ unlike all that the network was trained on: the answer is its best guess all the
 
 import contextlib
 import functools
+import itertools
 import json
+import shlex
 import sys
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,16 +90,15 @@ def load_evaluation(run):
     if not path.exists():
         return None
     try:
-        evaluated = json.loads(path.read_text())
-        evaluated.setdefault("test_time_shifts", False)  # which earlier versions did not have
+        evaluated = {"test_time_shifts": False, **json.loads(path.read_text())}  # which earlier versions did not have
         if not 0.1 < evaluated["temperature"] < 10:
             raise ValueError("its temperature is impossible")
         if not all(isinstance(evaluated[option], bool) for option in evaluate_model.VIEWS):
             raise ValueError("it does not say how the network is asked")
         return evaluated if evaluated["epochs"] == len(runs.load_history(run)) else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise runs.RunError(f"{path} is broken ({engine.one_line(error)}); make it again with: "
-                            f"python evaluate_model.py {run}") from None
+                            f"python evaluate_model.py {shlex.quote(str(run))}") from None
 
 
 def load_novelty(run, evaluated):
@@ -112,10 +112,12 @@ def load_novelty(run, evaluated):
         if not all(np.isfinite(array).all() for array in known):
             raise ValueError("it holds what is no number")
         return known
-    except (OSError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes NumPy raise
         options = "".join(f" --{option.replace('_', '-')}" for option in evaluate_model.VIEWS if evaluated[option])
         raise runs.RunError(f"{path} is missing or broken ({engine.one_line(error)}); make it with: "
-                            f"python evaluate_model.py {run}{options}") from None
+                            f"python evaluate_model.py {shlex.quote(str(run))}{options}") from None
 
 
 def classify(classifier, photos, predict=None):
@@ -168,6 +170,10 @@ def draw(folder, drawn, answers):
                                        [f"{path.name}{' (unsure)' * answers[path]['unsure']}" for (path, _), _ in part],
                                        data.CLASS_NAMES)
             figure.savefig(unfinished / f"predictions-{page}.png", dpi=110)
+    for page in itertools.count(len(pages) + 1):  # of an earlier call, with more pictures
+        if not (path := folder / f"predictions-{page}.png").exists():
+            break
+        path.unlink()
 
 
 def track(items, description):
@@ -241,7 +247,8 @@ def main(argv=None):
         say(f"Run: {run}")
         classifier = load_classifier(run)
         if classifier.known is None:
-            say(f"Confidences are not calibrated, and nothing strange is recognised, before: python evaluate_model.py {run}")
+            say("Confidences are not calibrated, and nothing strange is recognised, before: "
+                f"python evaluate_model.py {shlex.quote(str(run))}")
         folder = Path(options.output_dir)
         answers, broken = predict(paths, classifier, folder if options.figure else None)
         if options.json:

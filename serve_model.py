@@ -140,7 +140,11 @@ def create_app(classifier, most_bytes):
     def classify(photos):
         return list(zip(*predict_image.classify(classifier, photos, predict)))
 
-    together, page, card = Together(classify), PAGE.read_bytes(), Card(**model_card(classifier))
+    together, page = Together(classify), PAGE.read_bytes()
+    try:
+        card = Card(**model_card(classifier))
+    except ValueError as error:
+        raise runs.RunError(f"{classifier.run} is broken ({engine.one_line(error)})") from None
 
     async def answer(content):
         """Return what Answer describes. Raises PhotoError."""
@@ -153,7 +157,8 @@ def create_app(classifier, most_bytes):
     problems = {413: {"model": Problem, "description": "the request is too large"},
                 422: {"model": Problem, "description": "it holds no picture that can be read"}}
 
-    @app.post("/predict", response_model=Answer, responses={**problems, 415: {"model": Problem, "description": f"not one of {', '.join(TYPES)}"}},
+    @app.post("/predict", response_model=Answer,
+              responses={**problems, 415: {"model": Problem, "description": f"not one of {', '.join(TYPES)}"}},
               openapi_extra={"requestBody": {"required": True, "content": {
                   kind: {"schema": {"type": "string", "format": "binary"}} for kind in TYPES}}})
     async def predict_one(request: fastapi.Request):

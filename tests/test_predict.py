@@ -24,13 +24,19 @@ BEST = Path(__file__).parent.parent / "pretrained/best"
 
 
 @pytest.fixture
-def run(made_data, tmp_path):
+def run(made_data, no_figures, tmp_path):
     """An evaluated run of its own for every test, trained once."""
     keep = tmp_path.parent / "predicting"
     if not keep.exists():
         assert train_cnn.main(["--val-size", "100", "--epochs", "3", "--runs-dir", str(keep), "--name", "run"]) == 0
         assert evaluate_model.main([str(keep / "run"), "--test-time-flips", "--test-time-shifts"]) == 0
     return shutil.copytree(keep / "run", tmp_path / "runs/run")
+
+
+@pytest.fixture(scope="module")
+def best():
+    """The classifier that comes with the project."""
+    return predict_image.load_classifier(BEST)
 
 
 @pytest.fixture
@@ -82,6 +88,8 @@ def test_doubts_of_the_photo_make_it_unsure(run, tmp_path, capsys):
 
 def test_figures_show_every_picture(run, folder, tmp_path, capsys):
     out = tmp_path / "figures"
+    out.mkdir()
+    (out / "predictions-3.png").write_bytes(b"of an earlier call, with more pictures")
     assert predict_image.main([str(folder), "--run", str(run), "--figure", "--output-dir", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["predictions-1.png", "predictions-2.png"]
     for path in out.iterdir():
@@ -134,6 +142,8 @@ def test_what_cannot_be_is_refused_in_a_line(run, folder, tmp_path, capsys):
     assert "no picture could be read" in one_line([folder / "inner/broken.jpg", tmp_path / "none.png", "--run", run], capsys)
     for name, content in ((evaluate_model.METRICS, b"{"), (evaluate_model.METRICS, b'{"temperature": -1}'),
                           (evaluate_model.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
+                          (evaluate_model.METRICS, b"[]"), (evaluate_model.METRICS, b"null"),
+                          (evaluate_model.METRICS, b"[" * 100_000),
                           (evaluate_model.NOVELTY, b"PK"), (evaluate_model.NOVELTY, b"")):
         good = (run / name).read_bytes()
         (run / name).write_bytes(content)
@@ -150,25 +160,29 @@ def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
                    {"components": np.full_like(arrays["components"], np.nan)}):
         np.savez(run / evaluate_model.NOVELTY, **arrays | change)
         assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
+    np.savez(run / evaluate_model.NOVELTY, **arrays)
+    content = bytearray((run / evaluate_model.NOVELTY).read_bytes())
+    content[content.find(b"PK\1\2") + 10] ^= 0xff  # how the first array is compressed
+    (run / evaluate_model.NOVELTY).write_bytes(content)
+    assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
     np.savez(run / evaluate_model.NOVELTY, mean=arrays["mean"])
     assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
 
 
-def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(real_data):
+def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(best, real_data):
     """A small part of what benchmarks/photographs.py measures."""
-    classifier, test = predict_image.load_classifier(BEST), data.load(real_data).test
+    test = data.load(real_data).test
     images, labels = test.images[:500], test.labels[:500]
     files = [photographs.photograph(image[..., 0], np.random.default_rng(number)) for number, image in enumerate(images)]
     photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
-    probabilities, doubts = predict_image.classify(classifier, photos)
-    plain = classifier.probabilities(images)
+    probabilities, doubts = predict_image.classify(best, photos)
+    plain = best.probabilities(images)
     accuracy, of_images = ((each.argmax(axis=1) == labels).mean() for each in (probabilities, plain))
     assert accuracy >= 0.97 * of_images
     assert np.mean([bool(each) for each in doubts]) <= 0.05
 
 
 @pytest.mark.parametrize("kind", photographs.OTHERS)
-def test_most_pictures_of_other_things_are_called_unsure(kind):
-    classifier = predict_image.load_classifier(BEST)
-    _, doubts = predict_image.classify(classifier, photographs.other_photos(kind, 60, framed=True))
+def test_most_pictures_of_other_things_are_called_unsure(best, kind):
+    _, doubts = predict_image.classify(best, photographs.other_photos(kind, 60, framed=True))
     assert np.mean([bool(each) for each in doubts]) >= 0.8

@@ -4,6 +4,7 @@ import builtins
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import conftest
 import data
 import photo
 import predict_image
+import runs
 import serve_model
 
 fastapi = pytest.importorskip("fastapi")
@@ -49,6 +51,15 @@ def app(classifier):
 def client(app):
     with testclient.TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+def test_a_model_card_of_impossible_scores_is_refused(classifier, tmp_path):
+    run = shutil.copytree(BEST, tmp_path / "run")
+    scores = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**scores, "accuracy": "high"}))
+    with pytest.raises(runs.RunError, match="broken") as caught:
+        serve_model.create_app(classifier._replace(run=run), LIMIT)
+    assert "\n" not in str(caught.value)
 
 
 def png(number=0, size=(28, 28)):

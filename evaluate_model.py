@@ -58,7 +58,7 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
     """
     config = checked_config(run)
     engine.start()
-    model, history = runs.load_model(run), runs.load_history(run)  # together: the run may still be training
+    model, history = runs.load_model_and_history(run)
     chosen = runs.chosen_epoch(config, history)
     if chosen is None:
         raise runs.RunError(f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,7 @@ import zlib
 from pathlib import Path
 
 UNFINISHED = ".unfinished-"
+PROCESS = secrets.token_hex(4)  # in a container, the process before this one may well have had its number
 MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # short, and without what a file's name may not have
 
 
@@ -36,7 +38,7 @@ def whole_file(path):
 def whole_files(folder):
     """Give a temporary folder; its files take their places in `folder` once all of them are complete.
 
-    Only a process that is killed in that very moment leaves new ones beside old ones. Raises OSError.
+    Only a process that ends in that very moment leaves new ones beside old ones. Raises OSError.
     """
     with unfinished_folder(folder) as temporary:
         yield temporary
@@ -60,7 +62,7 @@ def unfinished_folder(parent):
 
 
 def unfinished_name(name):
-    return f"{UNFINISHED}{os.getpid()}-{MACHINE}-{name}"
+    return f"{UNFINISHED}{os.getpid()}-{MACHINE}-{PROCESS}-{name}"
 
 
 def write_json(path, content):
@@ -71,9 +73,10 @@ def write_json(path, content):
 def sweep(folder):
     """Remove the unfinished files of processes of this machine that are no more."""
     for path in folder.glob(f"{UNFINISHED}*"):
-        owner, machine, *_ = path.name.removeprefix(UNFINISHED).split("-") + [""]
+        owner, machine, process, *_ = path.name.removeprefix(UNFINISHED).split("-") + ["", ""]
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            if machine == MACHINE and not is_alive(int(owner)):
+            alive = process == PROCESS if int(owner) == os.getpid() else is_alive(int(owner))
+            if machine == MACHINE and not alive:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -137,11 +137,29 @@ def is_finished(run):
     return (run / MODEL).is_file() and not (run / CHECKPOINT).exists()
 
 
+def was_broken_off(run):
+    """Return whether to go on with a run makes sense: no other process trains it, and its loss is still a number."""
+    if is_finished(run):
+        return False
+    try:
+        with lock(run):
+            pass
+    except (RunError, FileNotFoundError):  # it is being trained, or is finished by now
+        return False
+    except OSError:
+        return True
+    try:
+        last = load_history(run)[-1]
+    except RunError:  # it has no epoch, or is damaged, which is said when it is loaded
+        return True
+    return math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])
+
+
 def newest(runs_dir, finished=True):
-    """Return the path of the run, finished or not, that was created last. Raises RunError."""
+    """Return the path of the run that was created last, of those that are finished, or were broken off. Raises RunError."""
     created = {}
     for path in Path(runs_dir).glob(f"*/{CONFIG}"):
-        if is_finished(path.parent) == finished:
+        if is_finished(path.parent) if finished else was_broken_off(path.parent):
             with contextlib.suppress(RunError, KeyError, ValueError, TypeError):
                 moment = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
                 created[path.parent] = moment.timestamp()
@@ -216,6 +234,16 @@ def load_model(run):
     if not isinstance(model, keras.Model):
         raise RunError(f"{path} is broken: it holds no model")
     return model
+
+
+def load_model_and_history(run):
+    """Return both, of the same epoch, though the run may still be training. Raises RunError."""
+    path, before = run / HISTORY_FILE, None
+    while True:
+        _check_file(path)
+        if (now := path.read_bytes()) == before:
+            return model, load_history(run)
+        model, before = load_model(run), now
 
 
 def chosen_epoch(config, history):

@@ -29,7 +29,7 @@ def run(made_data, tmp_path):
     return shutil.copytree(keep / "run", tmp_path / "runs/run")
 
 
-def test_every_figure_can_be_recomputed(run, capsys):
+def test_every_score_can_be_recomputed(run, no_figures, capsys):
     assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 0
     results = json.loads((run / "metrics.json").read_text())
     saved = np.load(run / "predictions.npz")
@@ -140,7 +140,7 @@ def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_pat
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_evaluation_leaves_the_older_one(run, capsys, monkeypatch, number, code):
+def test_an_interrupted_evaluation_leaves_the_older_one(run, no_figures, capsys, monkeypatch, number, code):
     for name in ("metrics.json", "report.html"):
         (run / name).write_text("older")
     before = {path: path.read_bytes() for path in run.iterdir()}
@@ -150,7 +150,24 @@ def test_an_interrupted_evaluation_leaves_the_older_one(run, capsys, monkeypatch
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_an_interrupted_run_can_be_scored_by_name(run, capsys):
+def test_a_run_that_ends_an_epoch_meanwhile_is_scored_by_one_epoch(run, no_figures, monkeypatch):
+    load_model, history = runs.load_model, runs.load_history(run)
+
+    def load_and_train(path):
+        model = load_model(path)
+        if len(runs.load_history(path)) == len(history):
+            better = load_model(path)
+            better.layers[-1].bias.assign_add(np.arange(10, dtype=np.float32))
+            runs.save_epoch(path, [*history, {**history[-1], "epoch": 3, "val_loss": 0.0}], better)
+        return model
+
+    monkeypatch.setattr(runs, "load_model", load_and_train)
+    results = evaluate_model.evaluate(run)
+    assert results["epochs"] == results["kept_epoch"] == 3
+    assert results["loss"] == pytest.approx(evaluate_model.evaluate(run)["loss"])
+
+
+def test_an_interrupted_run_can_be_scored_by_name(run, no_figures, capsys):
     (run / runs.CHECKPOINT).mkdir()
     assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 1
     assert "no finished run" in capsys.readouterr().err

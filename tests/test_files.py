@@ -42,7 +42,9 @@ def test_what_a_killed_process_left_goes_and_what_another_one_writes_stays(tmp_p
     (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-file").touch()
     (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-folder").mkdir()
     (tmp_path / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-folder/file").touch()
+    (tmp_path / f"{files.UNFINISHED}{os.getpid()}-{files.MACHINE}-0-file").touch()  # of one that had our number before us
     others = {f"{files.UNFINISHED}{os.getppid()}-{files.MACHINE}-file", f"{files.UNFINISHED}mine", "file",
+              files.unfinished_name("file"),
               f"{files.UNFINISHED}{dead.pid}-0-file"}  # of another machine
     for name in others:
         (tmp_path / name).touch()

@@ -45,6 +45,16 @@ def test_the_newest_finished_run_is_found_whatever_its_name(tmp_path):
     assert runs.newest(tmp_path) == newest
 
 
+def test_the_newest_run_that_was_broken_off_is_neither_trained_elsewhere_nor_without_hope(tmp_path):
+    broken_off = make(tmp_path, "broken-off", finished=False)
+    runs.save_epoch(broken_off, epochs(1.0))
+    runs.save_epoch(make(tmp_path, "diverged", finished=False), epochs(1.0, float("nan")))
+    with runs.lock(make(tmp_path, "trained-elsewhere", finished=False)):
+        make(tmp_path, "finished")
+        assert runs.newest(tmp_path, finished=False) == broken_off
+    assert runs.newest(tmp_path, finished=False).name == "trained-elsewhere"
+
+
 def test_no_run_at_all(tmp_path):
     make(tmp_path, "unfinished", finished=False)
     for folder in (tmp_path, tmp_path / "nowhere"):

@@ -67,6 +67,7 @@ TIMED = 100  # single images, for the latency
 ANSWER_SECONDS = 10  # that a scheduler may take
 RESULT = "result.json"
 SCORES = ("val_accuracy", "accuracy", "precision", "recall", "f1")
+MEASURED = ("train_accuracy", "seconds", "latency_ms")
 
 
 class CompareError(Exception):
@@ -112,7 +113,9 @@ def load_result(folder):
     """Raises CompareError."""
     try:
         result = json.loads((folder / RESULT).read_text())
-        if not isinstance(result["settings"], dict) or not all(isinstance(result[key], float) for key in SCORES):
+        if not isinstance(result["settings"]["seed"], int) or not isinstance(result["parameters"], int | None):
+            raise ValueError("it does not say what was trained")
+        if not all(isinstance(result[key], float) for key in (*SCORES, *MEASURED)):
             raise ValueError("it holds no scores")
         if not re.fullmatch(f"[0-9]{{{data.FILES['t10k-labels-idx1-ubyte'].shape[0]}}}", result["predicted"]):
             raise ValueError("it does not hold a class for every test image")
@@ -243,11 +246,11 @@ def summarise(finished, labels):
     for name, results in finished.items():
         label = name
         if name == "mobilenet":
-            weights = results[0]["settings"]["weights"]
+            weights = results[0]["settings"].get("weights")
             label += f" from {'scratch' if weights is None else Path(weights).name}"
         row = {"name": name, "label": label, "group": next(group for group, names in GROUPS.items() if name in names),
                "n": len(results), "parameters": results[0]["parameters"]}
-        for key in (*SCORES, "train_accuracy", "seconds", "latency_ms"):
+        for key in (*SCORES, *MEASURED):
             values = [result[key] for result in results]
             # The time of a training that something else held up says nothing of its model.
             row[key] = statistics.median(values) if key in ("seconds", "latency_ms") else statistics.mean(values)
@@ -320,6 +323,8 @@ def write(folder, rows):
             "Models of Fashion-MNIST compared", report.paragraph(verdict(rows)), report.table(head, lines),
             *(report.picture(unfinished / "figures" / f"{name}.png", CAPTIONS[name]) for name in figures)),
             encoding="utf-8", errors="xmlcharrefreplace")
+    for name in CAPTIONS.keys() - figures.keys():  # of an earlier comparison, of others
+        (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
 
 
 def draw(rows):
@@ -348,7 +353,7 @@ def draw(rows):
     return figures
 
 
-def compare(config, refuse=None):
+def compare(config, refuse):
     """Train what is not trained yet, write the results and return the failures, as texts.
 
     config: a dict with every option of this script under its name, as `parse_options` returns it.
@@ -358,11 +363,12 @@ def compare(config, refuse=None):
     folder = Path(config["output_dir"]).resolve()
     names = list(dict.fromkeys(name for group in config["names"] or GROUPS
                                for name in (GROUPS[group] if group in GROUPS else [group])))
-    if "hog_svm" in names and not importlib.util.find_spec("skimage"):
+    if config["weights"] and "mobilenet" not in names:
+        refuse("--weights are of mobilenet, which is not compared")
+    done = all((folder / f"hog_svm-{seed}" / RESULT).exists() for seed in range(config["seeds"]))
+    if "hog_svm" in names and not done and not importlib.util.find_spec("skimage"):
         print("hog_svm is left out, as scikit-image is not installed")
         names.remove("hog_svm")
-    if config["weights"] and "mobilenet" not in names:
-        raise CompareError("--weights are of mobilenet, which is not compared")
     if not names:
         raise CompareError("nothing is left to compare")
     weights = weights_at_hand(config["weights"], folder / "mobilenet-0") if "mobilenet" in names else None
@@ -408,7 +414,7 @@ def weights_at_hand(weights, run):
     ImageNet's weights, or None where those cannot be had.
     """
     if weights is None and (run / RESULT).exists():
-        return load_result(run)["settings"]["weights"]
+        return load_result(run)["settings"].get("weights")
     if weights is None and (run / runs.CONFIG).exists():
         return runs.load_config(run).get("weights")
     if weights != "imagenet":

@@ -206,7 +206,12 @@ def parse_options(argv=None):
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
     add("--output-dir", type=engine.path_option, default="runs/exploration",
         help="where the results are written (%(default)s)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    try:
+        data.split_sizes(options.val_size)
+    except data.DataError as error:
+        parser.error(str(error))
+    return options
 
 
 def main(argv=None):

@@ -422,6 +422,8 @@ def parse_options(argv=None, refuse=None):
         options["val_size"] = data.split_sizes(options["val_size"])[1]
     except data.DataError as error:
         parser.error(str(error))
+    if options["easy_every"] > max(train_size // 10, 2):
+        parser.error(f"--easy-every {options['easy_every']} leaves next to nothing of the easy ones of {train_size} images")
     if options["batch_size"] > train_size:
         parser.error(f"--batch-size {options['batch_size']} is more than the {train_size} training images")
     return options

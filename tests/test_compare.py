@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a 
 
 
 @pytest.fixture
-def compare(made_data, tmp_path, capsys):
+def compare(made_data, no_figures, tmp_path, capsys):
     def run(*options, code=0):
         assert compare_models.main([*SMALL, "--output-dir", str(tmp_path / "out"), *options]) == code
         captured = capsys.readouterr()
@@ -60,8 +60,10 @@ def test_networks_and_baselines_are_trained_once_and_compared(compare, tmp_path,
     monkeypatch.setattr(train_cnn, "train", None)
     monkeypatch.setattr(baselines, "BASELINES", None)
     before = (out / "comparison.md").read_text()
+    (out / "figures/depth.png").write_bytes(b"of an earlier comparison, of others")
     compare(*names, "--seeds", "2")
     assert (out / "comparison.md").read_text() == before
+    assert not (out / "figures/depth.png").exists()
 
 
 def test_a_failing_training_does_not_stop_the_rest(compare, tmp_path, monkeypatch):
@@ -94,7 +96,13 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
         errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
         assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
     result = tmp_path / "out/lenet_l2-0/result.json"
-    result.write_text(json.dumps({**json.loads(result.read_text()), "predicted": "123"}))
+    whole = json.loads(result.read_text())
+    for spoilt in ({**whole, "seconds": "5"}, {**whole, "parameters": 0.5},
+                   {**whole, "settings": {key: value for key, value in whole["settings"].items() if key != "seed"}}):
+        result.write_text(json.dumps(spoilt))
+        errors = compare("lenet_l2", "--seeds", "1", code=1)
+        assert "lenet_l2-0/result.json is broken" in errors and errors.count("\n") == 1
+    result.write_text(json.dumps({**whole, "predicted": "123"}))
     errors = compare("lenet_l2", "--seeds", "1", code=1)
     assert "does not hold a class for every test image" in errors and errors.count("\n") == 1
     result.unlink()
@@ -188,7 +196,7 @@ def test_a_scheduler_that_does_not_answer_is_named(compare, monkeypatch):
 @pytest.mark.parametrize("options, complaint", [
     (["resnet"], "'resnet'"), (["--seeds", "0"], "--seeds"), (["--workers", "0"], "--workers"),
     (["--workers", "2", "--scheduler", "tcp://a:1"], "--workers"), (["lenet_l2", "--limit", "5"], "limit"),
-    (["lenet_l2", "--val-size", "700"], "700"),
+    (["lenet_l2", "--val-size", "700"], "700"), (["dummy", "--weights", "imagenet"], "--weights"),
 ])
 def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
     with pytest.raises(SystemExit) as caught:

@@ -62,8 +62,15 @@ def test_pairs_are_named_once_and_the_most_alike_first():
     assert distances.tolist() == [0.2, 0.4]
 
 
+@pytest.mark.parametrize("size", ["3", "nan", "-1", "60000", "some"])
+def test_an_impossible_number_of_validation_images_is_refused(size, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        explore_data.main(["--val-size", size, "--output-dir", str(tmp_path / "out")])
+    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_wrong_folders_are_refused_in_a_line(made_data, tmp_path, capsys):
-    assert explore_data.main(["--data-dir", str(tmp_path / "nowhere")]) == 1
+    assert explore_data.main(["--val-size", "100", "--data-dir", str(tmp_path / "nowhere")]) == 1
     (tmp_path / "file").touch()
     assert explore_data.main(["--val-size", "100", "--output-dir", str(tmp_path / "file")]) == 1
     errors = capsys.readouterr().err.splitlines()

@@ -61,7 +61,11 @@ def same(recorded, options):
 
 
 def call(script, *options):
-    code = subprocess.run([sys.executable, ROOT / script, *options]).returncode
+    with subprocess.Popen([sys.executable, ROOT / script, *options]) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # which the script had as well
+            code = process.wait()
     if code:
         sys.exit(code)
 

@@ -26,7 +26,8 @@ WAYS = {  # cores, and options of compare_models.py
 def seconds(cores, options):
     """Return how long the sweep takes, start-up, evaluation and table included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / "compare_models.py", CONTESTANT, "--seeds", str(SEEDS), "--epochs", "3", "--limit", "20000",
+        command = [sys.executable, ROOT / "compare_models.py", CONTESTANT,
+                   "--seeds", str(SEEDS), "--epochs", "3", "--limit", "20000",
                    "--output-dir", folder, *options]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL,

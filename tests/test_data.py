@@ -206,7 +206,7 @@ def test_two_downloads_at_once_do_not_spoil_each_other(made_folder, tmp_path):
     cache = tmp_path / "keras/datasets/fashion-mnist"
     cache.mkdir(parents=True)
     (cache / f"{IMAGES}.gz").write_bytes(b"spoilt")
-    together = threading.Barrier(2)
+    together = threading.Barrier(2, timeout=60)  # or one that fails would leave the other waiting
     problems = []
 
     def fetch(private):

@@ -836,9 +836,12 @@ def template(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "FILES", conftest.write_folder(root / "data", conftest.made_arrays()))
         patch.setenv("FASHION_MNIST_DIR", str(root / "data"))
-        assert train_cnn.main([*options, "--name", "finished"]) == 0
-        patch.setattr(runs, "finish", lambda run: None)
-        assert train_cnn.main([*options, "--name", "unfinished"]) == 0
+        with patch.context() as inner:
+            inner.setattr(runs, "finish", lambda run: None)
+            assert train_cnn.main([*options, "--name", "unfinished"]) == 0
+        shutil.copytree(root / "runs/unfinished", root / "runs/finished")
+        runs.finish(root / "runs/finished")
+        settings_are("finished", name="finished")(World(root, None, root / "runs/finished", None))
         settings_are("unfinished", epochs=5)(World(root, None, None, root / "runs/unfinished"))
         return root, data.FILES
 

@@ -32,6 +32,11 @@ def compare(made_data, no_figures, tmp_path, capsys):
     return run
 
 
+@pytest.fixture
+def no_comparison_figures(monkeypatch):
+    monkeypatch.setattr(compare_models, "draw", lambda rows: {})
+
+
 def table(folder):
     with open(folder / "comparison.csv") as stream:
         return {row["name"]: row for row in csv.DictReader(stream)}
@@ -66,7 +71,7 @@ def test_networks_and_baselines_are_trained_once_and_compared(compare, tmp_path,
     assert not (out / "figures/depth.png").exists()
 
 
-def test_a_failing_training_does_not_stop_the_rest(compare, tmp_path, monkeypatch):
+def test_a_failing_training_does_not_stop_the_rest(compare, no_comparison_figures, tmp_path, monkeypatch):
     monkeypatch.setitem(baselines.BASELINES, "knn", None)
     errors = compare("knn", "dummy", "--seeds", "1", code=1)
     assert errors.startswith("compare_models.py: 1 failed: knn, seed 0: TypeError") and errors.count("\n") == 1
@@ -74,7 +79,7 @@ def test_a_failing_training_does_not_stop_the_rest(compare, tmp_path, monkeypatc
     assert "Traceback" in (tmp_path / "out/logs/knn-0.log").read_text()
 
 
-def test_a_training_that_was_broken_off_goes_on(compare, tmp_path, interrupted_after_an_epoch):
+def test_a_training_that_was_broken_off_goes_on(compare, no_comparison_figures, tmp_path, interrupted_after_an_epoch):
     compare("lenet_l2", "--seeds", "1")
     history = runs.load_history(tmp_path / "out/lenet_l2-0")
     shutil.rmtree(tmp_path / "out")
@@ -86,7 +91,7 @@ def test_a_training_that_was_broken_off_goes_on(compare, tmp_path, interrupted_a
     assert [row["val_loss"] for row in resumed] == [row["val_loss"] for row in history]
 
 
-def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, tmp_path):
+def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, no_comparison_figures, tmp_path):
     compare("dummy", "lenet_l2", "--seeds", "1")
     kept = (tmp_path / "out/lenet_l2-0/model.keras").read_bytes()
     errors = compare("dummy", "lenet_l2", "--seeds", "1", "--epochs", "3", code=1)

@@ -369,7 +369,8 @@ def table(report):
         "kills": ("`kill -9` of a training", "{tried}: {in a write} in the writing of a file, {in training} in other "
                   "moments of an epoch, {in start-up} in start-up; {after the second epoch} after the second epoch",
                   "{survived}; the bits of all {runs compared} runs were those of undisturbed ones"),
-        "evaluations": ("`kill -9` of an evaluation that would change the results", "{tried}: {in a write} while it wrote", "{survived}"),
+        "evaluations": ("`kill -9` of an evaluation that would change the results", "{tried}: {in a write} while it wrote",
+                        "{survived}"),
         "disks": ("a disk that fills up", "{full disks}", "{survived}"),
         "inputs": ("a broken input", "{tried}, of {causes} causes", "{refused} refused"),
     }

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import statistics
 import sys
 import time
@@ -220,6 +221,12 @@ def run_all(jobs, workers=None, scheduler=None):
             raise CompareError(f"no Dask scheduler answers at {scheduler} ({engine.one_line(error)})") from None
         if any(threads > 1 for threads in client.nthreads().values()):
             raise CompareError("TensorFlow is one at a time in a process; start the workers with --nthreads 1")
+        def finds_this():  # which travels whole, where attempt() travels by its name
+            return importlib.util.find_spec("compare_models") is not None
+
+        if not all([client.run_on_scheduler(finds_this), *client.run(finds_this).values()]):
+            raise CompareError("the scheduler, or a worker, does not find this project; start all of them with "
+                               f"PYTHONPATH={shlex.quote(str(Path(__file__).resolve().parent))}")
         if not client.nthreads():
             print(f"The scheduler at {scheduler} has no workers yet; waiting for some", flush=True)
         futures = {client.submit(compare_models.attempt, *job, pure=False): number for number, job in enumerate(jobs)}

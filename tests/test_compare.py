@@ -146,13 +146,16 @@ def worker_environment(name, config):
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """The scheduler file of a Dask cluster: a scheduler and two workers, each a process of its own."""
+def cluster(tmp_path, request):
+    """The scheduler file of a Dask cluster: a scheduler and two workers, each a process of its own.
+
+    With False for a parameter, they do not find this project.
+    """
     pytest.importorskip("distributed", reason="Dask is not installed")
     file = tmp_path / "scheduler.json"
     commands = [["scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file],
                 *[["worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", file]] * 2]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT) if getattr(request, "param", True) else ""}
     processes = [subprocess.Popen([sys.executable, "-m", "dask", *command], env=environment, cwd=tmp_path,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
     yield file
@@ -188,6 +191,16 @@ def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_d
     for name, row in rows.items():
         for key, value in row.items():
             assert key.startswith(("seconds", "latency")) or others[name][key] == value
+
+
+@pytest.mark.parametrize("cluster", [False], indirect=True)
+def test_a_cluster_that_does_not_find_this_project_is_told_how_to(compare, cluster):
+    from distributed import Client
+
+    with Client(scheduler_file=str(cluster)) as client:
+        address = client.scheduler.address
+    message = compare("dummy", "--scheduler", address, code=1)
+    assert f"PYTHONPATH={ROOT}" in message and message.count("\n") == 1
 
 
 def test_a_scheduler_that_does_not_answer_is_named(compare, monkeypatch):

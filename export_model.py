@@ -136,7 +136,8 @@ def export(run, names, folder, data_dir=None):
                 "latency_ms": compare_models.latency(predict_one)}
     rows, failures = {}, {}
     if before["model_sha256"] == digest:
-        rows = {name: row for name, row in before["formats"].items() if name not in names}
+        rows = {name: row for name, row in before["formats"].items()
+                if name in FORMATS and name not in names and (folder / FORMATS[name].path).exists()}
     with files.whole_files(folder) as unfinished:
         for name in names:
             kind = FORMATS[name]

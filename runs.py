@@ -149,10 +149,14 @@ def was_broken_off(run):
     except OSError:
         return True
     try:
-        last = load_history(run)[-1]
+        return not diverged(load_history(run))
     except RunError:  # it has no epoch, or is damaged, which is said when it is loaded
         return True
-    return math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])
+
+
+def diverged(history):
+    """Return whether the loss is no number any more."""
+    return bool(history) and not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"])
 
 
 def newest(runs_dir, finished=True):

@@ -137,7 +137,7 @@ def train(config, run=None, callbacks=()):
                                 f"{config['batch_size']}. {what_is_kept(run, config, history)}") from None
         except OSError as error:
             raise TrainingError(f"{engine.one_line(error)}. {what_is_kept(run, config, history)}") from None
-        if diverged(history):
+        if runs.diverged(history):
             causes = f"--learning-rate {config['learning_rate']:g}"
             causes += f" or --l2 {config['l2']:g}" if config["l2"] else ""
             raise Diverged(f"the loss of epoch {len(history)} is not a number, most likely because {causes} is "
@@ -197,7 +197,7 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
         runs.save_state(run, [variable.numpy() for variable in state], grown)
         runs.save_epoch(run, grown, model if row is runs.chosen_epoch(config, grown) else None)
         history.append(row)
-        if diverged(history):
+        if runs.diverged(history):
             twin.stop_training = True
 
     def end_training(logs):
@@ -279,11 +279,7 @@ def is_over(config, history):
     """Return whether the history ends as a training of this config does."""
     chosen = runs.chosen_epoch(config, history)
     stopped = chosen and config["patience"] and len(history) - chosen["epoch"] >= config["patience"]
-    return bool(stopped) or diverged(history) or len(history) >= config["epochs"]
-
-
-def diverged(history):
-    return bool(history) and not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"])
+    return bool(stopped) or runs.diverged(history) or len(history) >= config["epochs"]
 
 
 def what_is_kept(run, config, history):
@@ -294,7 +290,7 @@ def what_is_kept(run, config, history):
         return "No epoch was finished, nothing was saved."
     return (f"The {'best' if config['patience'] else 'last'} weights, of epoch {chosen['epoch']} with a validation "
             f"loss of {chosen['val_loss']:.4f}, are in {run / runs.MODEL}; next: python evaluate_model.py "
-            f"{shlex.quote(str(run))}" + ("" if diverged(history) else f". {how_to_go_on(run)}"))
+            f"{shlex.quote(str(run))}" + ("" if runs.diverged(history) else f". {how_to_go_on(run)}"))
 
 
 def how_to_go_on(run):

@@ -9,6 +9,7 @@ All are stock Keras layers, so a saved model opens with keras.models.load_model 
 """
 
 import functools
+import itertools
 import os
 import warnings
 
@@ -54,9 +55,9 @@ def draw_weights(model, seed):
 
     Keras draws by Python's global generator, from which any other thread may draw in between, as those of Dask do.
     """
-    for number, layer in enumerate(layers_of(model)):
+    for number, layer in enumerate(layer for layer in layers_of(model) if hasattr(layer, "kernel")):
         initializer = getattr(layer, "depthwise_initializer", getattr(layer, "kernel_initializer", None))
-        if initializer is not None and "seed" in (config := initializer.get_config()):
+        if "seed" in (config := initializer.get_config()):
             drawn = np.random.SeedSequence((seed, number)).generate_state(1)[0] // 2
             layer.kernel.assign(type(initializer).from_config(config | {"seed": int(drawn)})(layer.kernel.shape))
 
@@ -321,6 +322,7 @@ def training_twin(model, seed, step, focus=None):
 def faster_network(model, seed, step):
     """Return a network on the weights of `model` that computes the same with less. seed: two integers."""
     faster, waiting = [Input(IMAGE_SHAPE), layers.Cropping2D(((0, unseen_rows(model)), (0, 0)))], list(model.layers)
+    dropouts = itertools.count()
     while waiting:
         layer = waiting.pop(0)
         if isinstance(layer, layers.Conv2D) and pools_tiles(waiting[0]):
@@ -328,7 +330,7 @@ def faster_network(model, seed, step):
         elif isinstance(layer, layers.BatchNormalization):
             layer = FusedBatchNormalization(layer, layer.momentum ** 0.5)  # as there are two halves to a step
         elif isinstance(layer, layers.Dropout):
-            layer = ByteDropout(layer.rate, (seed[0], 1000 * seed[1] + len(waiting)), step)
+            layer = ByteDropout(layer.rate, (seed[0], 1000 * seed[1] + next(dropouts)), step)
         faster.append(layer)
     return Sequential(faster)
 

@@ -32,37 +32,37 @@ evaluate: $(VENV)/core
 	$(RUN) evaluate_model.py $(ARGS)
 
 explore: $(VENV)/core
-	$(RUN) explore_data.py $(ARGS)
+	$(RUN) -m tools.explore_data $(ARGS)
 
 compare: $(VENV)/sweeps
-	$(RUN) compare_models.py $(ARGS)
+	$(RUN) -m tools.compare_models $(ARGS)
 
 tune: $(VENV)/sweeps
-	$(RUN) tune_model.py $(ARGS)
+	$(RUN) -m tools.tune_model $(ARGS)
 
 predict: $(VENV)/core
-	$(RUN) predict_image.py $(ARGS)
+	$(RUN) -m tools.predict_image $(ARGS)
 
 serve: $(VENV)/serve
-	$(RUN) serve_model.py $(ARGS)
+	$(RUN) -m tools.serve_model $(ARGS)
 
 export: $(VENV)/export
-	$(RUN) export_model.py $(ARGS)
+	$(RUN) -m tools.export_model $(ARGS)
 
 test: $(VENV)/test data
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses 2 $(ARGS)
 
 bench: $(VENV)/core
-	$(RUN) benchmarks/measure_speed.py $(ARGS)
+	$(RUN) -m benchmarks.measure_speed $(ARGS)
 
 leaderboard: $(VENV)/core
-	$(RUN) benchmarks/leaderboard.py $(ARGS)
+	$(RUN) -m benchmarks.leaderboard $(ARGS)
 
 torture: $(VENV)/test data
-	$(RUN) benchmarks/torture.py $(ARGS)
+	$(RUN) -m benchmarks.torture $(ARGS)
 
 data: $(VENV)/core
-	@$(RUN) -c "import engine, data, sys; engine.start(); \
+	@$(RUN) -c "import data, sys; from fmnist import runtime; runtime.start(); \
 		sys.excepthook = lambda kind, error, trace: print(error, file=sys.stderr); \
 		print('Data:', data.find()[1])"
 

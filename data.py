@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import files
+from fmnist import atomic_io
 
 CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -268,7 +268,7 @@ def _fetch_into(cache, fetch):
 
     So a fetch that is killed leaves nothing that is later trusted, and two at once do not meet.
     """
-    with files.unfinished_folder(cache) as private:
+    with atomic_io.unfinished_folder(cache) as private:
         folder = fetch(private)
         arrays = _read_folder(folder)
         for name in FILES:
@@ -277,7 +277,7 @@ def _fetch_into(cache, fetch):
                 continue
             # Another fetch may have been faster, so that nothing is there any more, or a good file.
             with contextlib.suppress(FileNotFoundError):
-                target.rename(f"{target}.wrong-{private.name.removeprefix(files.UNFINISHED)}")
+                target.rename(f"{target}.wrong-{private.name.removeprefix(atomic_io.UNFINISHED)}")
             os.replace(folder / f"{name}.gz", target)
     return arrays
 

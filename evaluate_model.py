@@ -14,17 +14,17 @@ import statistics
 import sys
 from pathlib import Path
 
-import engine  # first: it says if a package is missing
+from fmnist import runtime
 
 import numpy as np
 
-import augment
+from fmnist.training import augmentation
 import data
-import files
-import metrics
-import novelty
-import report
-import runs
+from fmnist import atomic_io
+from fmnist.evaluation import metrics
+from fmnist.evaluation import ood
+from fmnist import html_report
+from fmnist import runs
 
 BATCH = 250
 METRICS, NOVELTY = "metrics.json", "novelty.npz"
@@ -52,12 +52,12 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
     """Score a run, write all results to output_dir (the run itself) and return the metrics.
 
     run: path of a run directory.
-    test_time_flips, test_time_shifts: take the mean of the probabilities of an image and of its augment.views; the
+    test_time_flips, test_time_shifts: take the mean of the probabilities of an image and of its augmentation.views; the
         scores without them are in the metrics as without_flips, and as without_shifts, where that may be in turn.
     Raises data.DataError and runs.RunError.
     """
     config = checked_config(run)
-    engine.start()
+    runtime.start()
     model, history = runs.load_model_and_history(run)
     chosen = runs.chosen_epoch(config, history)
     if chosen is None:
@@ -71,7 +71,7 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
              "validation": dataset.validation, "test": dataset.test}
 
     answers = {name: [predict(run, model, part._replace(images=view))
-                      for view in augment.views(part.images, test_time_flips, test_time_shifts)]
+                      for view in augmentation.views(part.images, test_time_flips, test_time_shifts)]
                for name, part in parts.items()}
 
     def mean_of(which):
@@ -104,9 +104,9 @@ def evaluate(run, data_dir=None, output_dir=None, test_time_flips=False, test_ti
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
     calibrated = metrics.calibrated(probabilities["test"], results["temperature"])
-    known = novelty.fit(*dataset.train, dataset.validation.images,
+    known = ood.fit(*dataset.train, dataset.validation.images,
                         metrics.calibrated(probabilities["validation"], results["temperature"]))
-    results["unsure"] = float(novelty.is_novel(known, dataset.test.images, calibrated).mean())
+    results["unsure"] = float(ood.is_novel(known, dataset.test.images, calibrated).mean())
     figures = draw(history, results, dataset.test, probabilities["test"], calibrated)
     write(Path(output_dir or run), results, labels, calibrated, known, figures, config)
     return results
@@ -210,9 +210,9 @@ def draw(history, results, test, uncalibrated, probabilities):
 def write(folder, results, labels, probabilities, known, figures, config):
     """Write predictions, figures, report and metrics, or nothing where one of them fails.
 
-    probabilities: with the temperature in them; known: of novelty.fit().
+    probabilities: with the temperature in them; known: of ood.fit().
     """
-    with files.whole_files(folder) as unfinished:
+    with atomic_io.whole_files(folder) as unfinished:
         np.savez_compressed(unfinished / "predictions.npz", labels=labels, probabilities=probabilities,
                             temperature=results["temperature"])
         np.savez(unfinished / NOVELTY, **known._asdict())
@@ -221,20 +221,20 @@ def write(folder, results, labels, probabilities, known, figures, config):
             figure.savefig(unfinished / "figures" / f"{name}.png", dpi=110)
         (unfinished / "report.html").write_text(page(results, config, unfinished / "figures"),
                                                 encoding="utf-8", errors="xmlcharrefreplace")
-        files.write_json(unfinished / METRICS, results)
+        atomic_io.write_json(unfinished / METRICS, results)
 
 
 def page(results, config, figures):
     """Return the report as HTML. figures: the folder that holds them."""
-    return report.page(
+    return html_report.page(
         f"{config['model']} on Fashion-MNIST",
-        report.paragraph(headline(results)),
-        report.table(SCORES, score_rows(results)),
-        *(report.picture(figures / f"{name}.png", caption) for name, caption in CAPTIONS.items()),
-        report.heading("Each class of the test set"),
-        report.table(CLASS_SCORES, class_rows(results)),
-        report.heading("Settings"),
-        report.table(["", ""], ((key, json.dumps(value)) for key, value in config.items())))
+        html_report.paragraph(headline(results)),
+        html_report.table(SCORES, score_rows(results)),
+        *(html_report.picture(figures / f"{name}.png", caption) for name, caption in CAPTIONS.items()),
+        html_report.heading("Each class of the test set"),
+        html_report.table(CLASS_SCORES, class_rows(results)),
+        html_report.heading("Settings"),
+        html_report.table(["", ""], ((key, json.dumps(value)) for key, value in config.items())))
 
 
 def headline(results):
@@ -276,8 +276,8 @@ def print_table(head, rows):
 
 
 def parse_options(argv=None):
-    parser = engine.Parser(__doc__)
-    folder = engine.path_option
+    parser = runtime.Parser(__doc__)
+    folder = runtime.path_option
     add = parser.add_argument
     add("run", nargs="?", type=folder, metavar="RUN", help="run directory (the newest finished one)")
     add("--runs-dir", type=folder, default="runs", help="where to look for the newest run (%(default)s)")
@@ -306,7 +306,7 @@ def main(argv=None):
         print(f"Saved {folder / METRICS}, predictions.npz, {NOVELTY}, figures/ and report.html")
         print(f"Next: open {folder / 'report.html'} in a browser")
 
-    return engine.exit_code("evaluate_model.py", work, (data.DataError, runs.RunError))
+    return runtime.exit_code("evaluate_model.py", work, (data.DataError, runs.RunError))
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ import threading
 import time
 from pathlib import Path
 
-import engine  # first: it says if a package is missing
+from fmnist import runtime
 
-import augment
+from fmnist.training import augmentation
 import data
-import files
-import runs
-from recipes import RECIPES
+from fmnist import atomic_io
+from fmnist import runs
+from fmnist.recipes import RECIPES
 
 # As in model.py, whose import takes seconds.
 MODEL_NAMES = ("dropout_cnn", "batchnorm_cnn", "gap_cnn", "lenet_l2", "allconv_cnn", "deep_cnn", "mobilenet")
@@ -66,13 +66,13 @@ def set_up(config, dataset):
     import keras
     import tensorflow as tf
 
-    from focus import Focus
+    from fmnist.training.data_pruning import Focus
     from model import build_model, draw_weights, training_twin, whiten
 
     stream = tf.Variable([config["seed"], 0])
     focus = Focus(len(dataset.train.labels), config["easy_every"]) if config["easy_every"] > 1 else None
     training = data.batches(dataset.train, config["batch_size"], shuffle=stream, focus=focus,
-                            augment=functools.partial(augment.augment, kind=config["augment"]))
+                            augment=functools.partial(augmentation.augment, kind=config["augment"]))
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
     chosen = {name: config[name] for name in ("dropout", "l2", "width", "convolutions")}
@@ -101,7 +101,7 @@ def train(config, run=None, callbacks=()):
     callbacks: of Keras, that are called after the epoch is saved.
     Raises data.DataError, runs.RunError, TrainingError; a KeyboardInterrupt says what was saved.
     """
-    engine.start(config["seed"], at_once=2)  # the halves of training_twin
+    runtime.start(config["seed"], at_once=2)  # the halves of training_twin
     import tensorflow as tf
 
     dataset = data.load(config["data_dir"], config["val_size"], config["limit"], config["seed"])
@@ -136,7 +136,7 @@ def train(config, run=None, callbacks=()):
             raise TrainingError(f"out of memory in epoch {len(history) + 1}; try less than --batch-size "
                                 f"{config['batch_size']}. {what_is_kept(run, config, history)}") from None
         except OSError as error:
-            raise TrainingError(f"{engine.one_line(error)}. {what_is_kept(run, config, history)}") from None
+            raise TrainingError(f"{runtime.one_line(error)}. {what_is_kept(run, config, history)}") from None
         if runs.diverged(history):
             causes = f"--learning-rate {config['learning_rate']:g}"
             causes += f" or --l2 {config['l2']:g}" if config["l2"] else ""
@@ -231,7 +231,7 @@ def epoch_callbacks(run, config, model, twin, state, history, stream, interrupts
 def build_optimizer(config, steps_per_epoch):
     import keras
 
-    from optimizers import ConvolutionMuon
+    from fmnist.training.optimizers import ConvolutionMuon
 
     rate, decay = learning_rate(config, steps_per_epoch), config["weight_decay"]
     ema_steps = config["ema_epochs"] * steps_per_epoch
@@ -249,7 +249,7 @@ def learning_rate(config, steps_per_epoch):
     """Return a number, or a Keras schedule that spans all epochs and ends at zero."""
     import keras
 
-    from optimizers import OneCycle
+    from fmnist.training.optimizers import OneCycle
 
     peak, steps = config["learning_rate"], config["epochs"] * steps_per_epoch
     if config["schedule"] == "cosine":
@@ -330,7 +330,7 @@ def interrupts_noted():
         return
 
     def note(number, frame):
-        noted.append(engine.Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        noted.append(runtime.Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
         if len(noted) > 1:
             raise noted[0]
 
@@ -343,7 +343,7 @@ def interrupts_noted():
 
 
 def option_parser():
-    parser = engine.Parser(__doc__)
+    parser = runtime.Parser(__doc__)
     add = parser.add_argument
     add("--recipe", default="classic", choices=RECIPES,
         help="what the other options are where they are not given; the values below are those of %(default)s")
@@ -374,21 +374,21 @@ def option_parser():
     add("--batch-norm", choices=("yes", "no"),
         help="batch normalisation after every trained convolution (the network's own)")
     add("--convolutions", type=int, choices=range(1, 5), help="of gap_cnn (3)")
-    add("--weights", type=engine.path_option, metavar="imagenet|FILE",
+    add("--weights", type=runtime.path_option, metavar="imagenet|FILE",
         help="what mobilenet starts from, fetched by Keras or from a file of its backbone's weights (by chance)")
     add("--label-smoothing", type=number(float, 0, 1), default=0.0, help="(%(default)s)")
     add("--val-size", type=number(float, 0), default=5000,
         help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
-    add("--augment", default="flip", choices=augment.KINDS, help="random changes (%(default)s)")
+    add("--augment", default="flip", choices=augmentation.KINDS, help="random changes (%(default)s)")
     add("--easy-every", type=number(int, 1, 1e6), default=1,
         help="train on the three quarters of the images whose losses are lowest in each such epoch only (%(default)s)")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything random (%(default)s)")
     add("--limit", type=number(int, 1), help="use so many images for training and validation together")
-    add("--data-dir", type=engine.path_option,
+    add("--data-dir", type=runtime.path_option,
         help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
-    add("--runs-dir", type=engine.path_option, default="runs", help="where run directories are made (%(default)s)")
+    add("--runs-dir", type=runtime.path_option, default="runs", help="where run directories are made (%(default)s)")
     add("--name", type=run_name, help="of the run directory (time and network)")
-    add("--resume", type=engine.path_option, nargs="?", const=NEWEST, metavar="RUN",
+    add("--resume", type=runtime.path_option, nargs="?", const=NEWEST, metavar="RUN",
         help="go on with a run that was broken off, the newest of --runs-dir if none is named, with its own options")
     return parser
 
@@ -487,7 +487,7 @@ def main(argv=None):
             run = runs.newest(options["runs_dir"], finished=False) if resume is NEWEST else Path(resume)
         if run and runs.is_finished(run):
             print(f"{run} is finished.")
-            files.sweep(run)  # it may have been killed while it finished
+            atomic_io.sweep(run)  # it may have been killed while it finished
         else:
             if run:
                 made_with = options_of(run, options.keys())
@@ -495,7 +495,7 @@ def main(argv=None):
             run = train(config, run)
         print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
 
-    return engine.exit_code("train_cnn.py", work, (data.DataError, runs.RunError, TrainingError))
+    return runtime.exit_code("train_cnn.py", work, (data.DataError, runs.RunError, TrainingError))
 
 
 if __name__ == "__main__":

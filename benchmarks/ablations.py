@@ -1,7 +1,7 @@
 """What every trick of a recipe is worth: train it with and without each, and print the table of docs/ablations.md.
 
-    python benchmarks/ablations.py                  all of them, hours
-    python benchmarks/ablations.py muon flips       some
+    python -m benchmarks.ablations                  all of them, hours
+    python -m benchmarks.ablations muon flips       some
 
 Both sides of a difference have the same seeds, and so the same images to train on and to validate; the test
 images are not read. Writes ablations.md, and ablations.json after every training: what is in there is not
@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import data  # noqa: E402
-import engine  # noqa: E402
-import files  # noqa: E402
-import metrics  # noqa: E402
-import runs  # noqa: E402
-from results_table import same, settings, train  # noqa: E402
+import data
+from fmnist import runtime
+from fmnist import atomic_io
+from fmnist.evaluation import metrics
+from fmnist import runs
+from benchmarks.results_table import same, settings, train
 
 BASE = "--recipe quick --val-size 10000"
 SEEDS = 3
@@ -59,7 +57,7 @@ def up_to_date(entries):
 
 def accuracies(run):
     """Return the accuracies of a run on its validation images, in percent, with and without test-time flips."""
-    engine.start()
+    runtime.start()
     config, model = runs.load_config(run), runs.load_model(run)
     images, labels = data.load(val_size=config["val_size"], seed=config["seed"]).validation
     plain, mirrored = (model.predict(which, batch_size=250, verbose=0) for which in (images, images[:, :, ::-1]))
@@ -112,7 +110,7 @@ def main():
                 run = options.runs_dir / f"{name}-{seed}"
                 train(run, [*options_of(name), "--seed", seed])
                 entry["accuracies"][seed] = accuracies(run)
-                files.write_json(record, entries)
+                atomic_io.write_json(record, entries)
     (options.output_dir / "ablations.md").write_text(table(entries))
     print(f"\n{table(entries)}\nSaved {options.output_dir}/ablations.md and ablations.json")
 

@@ -1,6 +1,6 @@
 """What accuracy costs: train the recipes and print the table and the picture of README.md.
 
-    python benchmarks/leaderboard.py quick strong        some rows; without a name, all of them
+    python -m benchmarks.leaderboard quick strong        some rows; without a name, all of them
 
 The unit of cost is an epoch of `dropout_cnn` by plain `model.fit` on 55,000 images, measured before and after
 every training. Writes leaderboard.md and leaderboard.png, and leaderboard.json after every training: what is
@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import files  # noqa: E402
-import runs  # noqa: E402
-from measure_speed import Worker, machine  # noqa: E402
-from results_table import call, same, settings, train  # noqa: E402
+from fmnist import atomic_io
+from fmnist import runs
+from benchmarks.measure_speed import Worker, machine
+from benchmarks.results_table import call, same, settings, train
 
 SEEDS = 3
 
@@ -155,7 +153,7 @@ def main():
                 worker = Worker("plain_epoch")
                 worker.turn()  # left out, as it traces
             known[seed] = train_and_score(row, seed, options.runs_dir, lambda: worker.turn()["calm_seconds"])
-            files.write_json(record, entries)
+            atomic_io.write_json(record, entries)
     rows = summaries(entries)
     (options.output_dir / "leaderboard.md").write_text(table(rows))
     picture(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)

@@ -1,6 +1,6 @@
 """Measure serve_model.py over HTTP on this machine: latency, throughput, memory, and what malformed uploads do.
 
-    python benchmarks/load_server.py --run pretrained/best
+    python -m benchmarks.load_server --run pretrained/best
 
 Starts a server of its own on a free port, and prints a table. Client and server share the cores.
 """
@@ -13,16 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import engine
+from fmnist import runtime
 
 import numpy as np
 from PIL import Image
 
 import data
-import photographs
-import predict_image
+from benchmarks import photographs
+from tools import predict_image
 import train_cnn
 
 ROOT = Path(__file__).parent.parent
@@ -168,20 +166,20 @@ def expect(true, found):
 
 
 def main(argv=None):
-    parser = engine.Parser(__doc__)
+    parser = runtime.Parser(__doc__)
     predict_image.add_run_options(parser)
     parser.add_argument("--requests", type=train_cnn.number(int, 4 * CLIENTS), default=20_000, help="in all (%(default)s)")
     parser.add_argument("--malformed", type=train_cnn.number(int, 1), default=2_000, help="uploads (%(default)s)")
     options = parser.parse_args(argv)
     run = predict_image.chosen_run(options.run, options.runs_dir)
-    command = [sys.executable, str(ROOT / "serve_model.py"), "--run", str(run), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-m", "tools.serve_model", "--run", str(run), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             lines = (line for line in server.stdout if line.startswith("Serving"))
             if not (line := next(lines, None)):
                 raise SystemExit("load_server.py: the server does not start")
             port = int(line.split()[2].rpartition(":")[2])
-            print(f"Run: {run}; {engine.cores()} cores\n", flush=True)
+            print(f"Run: {run}; {runtime.cores()} cores\n", flush=True)
             measure(port, server.pid, data.load().test, options.requests, options.malformed)
         finally:
             server.terminate()

@@ -4,8 +4,8 @@
 
 or, in an environment of your own,
 
-    python benchmarks/measure_speed.py                    under ten minutes on two cores
-    python benchmarks/measure_speed.py --output-dir here
+    python -m benchmarks.measure_speed                    under ten minutes on two cores
+    python -m benchmarks.measure_speed --output-dir here
 
 Every side runs in a process of its own (speed_worker.py), and the sides take turns, so that a machine
 whose speed drifts slows all of them. Writes speed.md, speed.json and speed.png. PyTorch and ONNX Runtime
@@ -27,9 +27,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import data  # noqa: E402
+import data
 
 ROUNDS = 5
 NOISY = 0.3          # a spread above it makes a ratio worth little
@@ -62,7 +60,7 @@ class Worker:
     def __init__(self, *side):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [sys.executable, ROOT / "benchmarks/speed_worker.py", *side], env=default_environment(), text=True,
+            [sys.executable, "-m", "benchmarks.speed_worker", *side], cwd=ROOT, env=default_environment(), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
         self.about = self.answer()
 

@@ -1,6 +1,6 @@
 """Measure what photo.py keeps of a network's accuracy, and how often pictures of other things are called unsure.
 
-    python benchmarks/photographs.py --run pretrained/best
+    python -m benchmarks.photographs --run pretrained/best
 
 Every test image is rendered as a photograph of chance, read again, and classified. Then pictures of noise, drawings,
 digits and textures are, whose generators were written after the rule of novelty.py was chosen, by others; its limits are by
@@ -11,20 +11,18 @@ import io
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import engine
+from fmnist import runtime
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 import data
-import metrics
-import photo
+from fmnist.evaluation import metrics
+from fmnist.inference import photo
 import plots
-import predict_image
-import runs
+from tools import predict_image
+from fmnist import runs
 import train_cnn
 
 ROOT = Path(__file__).parent.parent
@@ -224,9 +222,9 @@ def measure(classifier, test, count, others):
 
 
 def main(argv=None):
-    parser = engine.Parser(__doc__)
+    parser = runtime.Parser(__doc__)
     predict_image.add_run_options(parser)
-    parser.add_argument("--data-dir", type=engine.path_option, help="folder with the four files")
+    parser.add_argument("--data-dir", type=runtime.path_option, help="folder with the four files")
     parser.add_argument("--images", type=train_cnn.number(int, SHOWN, 10_001), default=10_000, help="test images (%(default)s)")
     parser.add_argument("--others", type=train_cnn.number(int, 1, 1e5), default=500, help="other pictures of a kind (%(default)s)")
     options = parser.parse_args(argv)
@@ -238,7 +236,7 @@ def main(argv=None):
         figure = measure(classifier, data.load(options.data_dir).test, options.images, options.others)
         figure.savefig(ROOT / "docs/photographs.png", dpi=110)
 
-    return engine.exit_code("photographs.py", work, (data.DataError, runs.RunError))
+    return runtime.exit_code("photographs.py", work, (data.DataError, runs.RunError))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train and score every network with three seeds and print the table of README.md.
 
-    python benchmarks/results_table.py
+    python -m benchmarks.results_table
 
 Runs that are finished are not trained again and others go on, so a comparison that was broken off loses nothing.
 """
@@ -13,10 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import runs  # noqa: E402
-import train_cnn  # noqa: E402
+from fmnist import runs
+import train_cnn
 
 SEEDS = (0, 1, 2)
 PLAIN = "--batch-size 128 --ema-epochs 0 --augment none --patience 0"

@@ -1,6 +1,6 @@
 """How much faster a sweep is on several workers: the same trainings on one core, on both, and on a worker for each.
 
-    python benchmarks/scaling.py                  some ten minutes
+    python -m benchmarks.scaling                  some ten minutes
 
 The three ways take turns, each in processes of its own; medians are compared. Needs Linux and two cores.
 """
@@ -26,11 +26,11 @@ WAYS = {  # cores, and options of compare_models.py
 def seconds(cores, options):
     """Return how long the sweep takes, start-up, evaluation and table included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / "compare_models.py", CONTESTANT,
+        command = [sys.executable, "-m", "tools.compare_models", CONTESTANT,
                    "--seeds", str(SEEDS), "--epochs", "3", "--limit", "20000",
                    "--output-dir", folder, *options]
         started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                        preexec_fn=lambda: os.sched_setaffinity(0, cores))
         return time.perf_counter() - started
 

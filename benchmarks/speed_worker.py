@@ -1,6 +1,6 @@
 """One side of measure_speed.py, in a process of its own.
 
-    python benchmarks/speed_worker.py plain_training dropout_cnn
+    python -m benchmarks.speed_worker plain_training dropout_cnn
 
 Gets ready, prints a line of JSON, and then takes one turn for every line of JSON on standard input, the
 turn's options, and answers with a line of JSON: so that the sides can alternate.
@@ -15,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import data  # noqa: E402
+import data
 
 LIMIT = 9600  # images of the training benchmarks: 8,800 to train on and 800 to validate
 MODEL = "dropout_cnn"
@@ -82,7 +80,7 @@ def our_training_without_onednn(name):
 def our_training_without_determinism(name):
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism = lambda: None  # engine.start calls it
+    tf.config.experimental.enable_op_determinism = lambda: None  # runtime.start calls it
     return our_training(name)
 
 
@@ -270,9 +268,9 @@ def matrix_multiply():
 
 
 def engine_start(**options):
-    import engine
+    from fmnist import runtime
 
-    engine.start(0, **options)
+    runtime.start(0, **options)
 
 
 def main():

@@ -1,7 +1,7 @@
 """Kill trainings and evaluations, fill their disks, break their inputs, and look for anything lost; half an hour.
 
-    python benchmarks/torture.py                      all of it, as root, who may mount a small disk
-    python benchmarks/torture.py kills --kills 20     one part, shorter
+    python -m benchmarks.torture                      all of it, as root, who may mount a small disk
+    python -m benchmarks.torture kills --kills 20     one part, shorter
 
 Prints what was tried and what held, and adds it to benchmarks/results/torture.json. Exit code 1 where something
 was lost.
@@ -25,16 +25,14 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from fmnist import runtime
 
-import engine  # noqa: E402
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-import files  # noqa: E402
-import measure_speed  # noqa: E402
-import runs  # noqa: E402
-import train_cnn  # noqa: E402
+from fmnist import atomic_io
+from benchmarks import measure_speed
+from fmnist import runs
+import train_cnn
 
 EPOCHS = 8
 # Small networks, and every part of a training that has a memory: schedules, averages, early stopping, augmentation.
@@ -126,7 +124,7 @@ def unfinished(run, child):
     """Return the files that the process has begun to write and not put in their places."""
     with contextlib.suppress(FileNotFoundError):  # a folder may vanish meanwhile
         return [path for folder in (run, run / runs.CHECKPOINT)
-                for path in folder.glob(f"{files.UNFINISHED}{child.pid}-*")]
+                for path in folder.glob(f"{atomic_io.UNFINISHED}{child.pid}-*")]
     return []
 
 
@@ -214,7 +212,7 @@ def kill_evaluations(kills, generator, folder):
         tally["survived"] += 1
         print(f"evaluation: killed, {len(plain)} files are of one evaluation", flush=True)
     finish("evaluate_model.py", run)
-    if results(run) != plain or [*run.glob(f"{files.UNFINISHED}*")]:
+    if results(run) != plain or [*run.glob(f"{atomic_io.UNFINISHED}*")]:
         raise Lost(f"{run} was evaluated to something else, or holds what is unfinished")
     return tally
 
@@ -222,7 +220,7 @@ def kill_evaluations(kills, generator, folder):
 def results(run):
     """Return the content of the results, which are the same whenever a run is evaluated; of a .npz, the arrays."""
     content = {}
-    for path in sorted(path for path in run.rglob("*") if path.is_file() and files.UNFINISHED not in str(path)):
+    for path in sorted(path for path in run.rglob("*") if path.is_file() and atomic_io.UNFINISHED not in str(path)):
         content[path.relative_to(run)] = path.read_bytes()
     with np.load(run / "predictions.npz") as arrays:
         content[Path("predictions.npz")] = {name: array.tobytes() for name, array in arrays.items()}
@@ -245,7 +243,7 @@ def fill_disks(folder):
             run = disk / "run"
             refuse("train_cnn.py", *command, "--runs-dir", disk, "--name", run.name)
             tally["full disks"] += 1
-            if [*disk.glob(f"**/{files.UNFINISHED}*")]:
+            if [*disk.glob(f"**/{atomic_io.UNFINISHED}*")]:
                 raise Lost(f"{disk} of {room} kB holds what is unfinished")
             check_run(run, reference)
             subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
@@ -400,7 +398,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (%(default)s)")
     options = parser.parse_args()
 
-    engine.start()
+    runtime.start()
     generator = random.Random(options.seed)
     path = ROOT / "benchmarks/results/torture.json"
     path.parent.mkdir(exist_ok=True)
@@ -416,7 +414,7 @@ def main():
             except (Lost, runs.RunError, subprocess.CalledProcessError) as error:
                 report[part], code = {"lost": str(error)}, 1
             print(f"{part}: {json.dumps(report[part], ensure_ascii=False)}", flush=True)
-            files.write_json(path, report)
+            atomic_io.write_json(path, report)
     print(table(report))
     return code
 

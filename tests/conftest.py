@@ -1,25 +1,18 @@
-"""Small made data that stands in for Fashion-MNIST, with check sums of its own."""
+"""Fixtures: made data in the place of Fashion-MNIST, a browser, the real set."""
 
 import contextlib
-import gzip
-import hashlib
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import data  # noqa: E402
-import engine  # noqa: E402
-import evaluate_model  # noqa: E402
-import runs  # noqa: E402
-
-TRAIN, TEST = 600, 200
+import data
+from fmnist import runtime
+import evaluate_model
+from fmnist import runs
+from tests.synthetic_data import made_arrays, write_folder
 
 
 def pytest_addoption(parser):
@@ -27,45 +20,14 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if config.option.numprocesses and not hasattr(config, "workerinput"):
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         return  # this process only hands out tests to others
     # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    engine.start()
+    runtime.start()
     import tensorflow as tf
 
     tf.get_logger().disabled = True  # it complains of many trainings in one process, which no script has
-
-
-def made_arrays(seed=0, random_labels=False):
-    """Ten classes of noisy stripes, that a network learns in an epoch; no two images are equal."""
-    rng = np.random.default_rng(seed)
-    arrays = []
-    for count in (TRAIN, TEST):
-        labels = rng.permutation(np.arange(count) % 10).astype(np.uint8)
-        images = rng.integers(0, 60, (count, 28, 28), np.uint8)
-        for image, label in zip(images, labels):
-            image[2 * label + 2:2 * label + 6] += 190
-        if random_labels:
-            labels = rng.permutation(labels)
-        arrays += [images, labels]
-    arrays[-1][::20] = (arrays[-1][::20] + 1) % 10  # some mistakes for the figures to show
-    return arrays
-
-
-def idx_bytes(array):
-    return np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes() + array.tobytes()
-
-
-def write_folder(folder, arrays):
-    """Write the four files and return what data.FILES has to say of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for name, array in zip(data.FILES, arrays):
-        content = idx_bytes(array)
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
-        files[name] = data.File(array.shape, hashlib.sha256(content).hexdigest())
-    return files
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import data
-from conftest import TEST, TRAIN, idx_bytes, made_arrays, write_folder
+from tests.synthetic_data import TEST, TRAIN, idx_bytes, made_arrays, write_folder
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-import augment
-import conftest
+from fmnist.training import augmentation
+from tests import synthetic_data
 import data
 import evaluate_model
-import metrics
-import runs
+from fmnist.evaluation import metrics
+from fmnist import runs
 import train_cnn
 
 FIGURES = ("calibration", "confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
@@ -35,7 +35,7 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
     saved = np.load(run / "predictions.npz")
     dataset = data.load(val_size=100)
     np.testing.assert_array_equal(saved["labels"], dataset.test.labels)
-    assert saved["probabilities"].shape == (conftest.TEST, 10)
+    assert saved["probabilities"].shape == (synthetic_data.TEST, 10)
 
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.test, 50), verbose=0)
     assert results["accuracy"] == pytest.approx(accuracy)
@@ -44,11 +44,11 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
     assert low < results["accuracy"] <= high + 1e-9
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.train, 50), verbose=0)
     train = results["train"]
-    assert (train["accuracy"], train["images"]) == (pytest.approx(accuracy), conftest.TRAIN - 100)
+    assert (train["accuracy"], train["images"]) == (pytest.approx(accuracy), synthetic_data.TRAIN - 100)
     assert train["loss"] == pytest.approx(loss, rel=1e-4)
     assert results["gap"]["accuracy"] == pytest.approx(
         results["train"]["accuracy"] - results["validation"]["accuracy"])
-    assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * conftest.TEST)
+    assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * synthetic_data.TEST)
     assert set(data.CLASS_NAMES) < set(results["per_class"])
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
 
@@ -93,7 +93,7 @@ def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path,
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
     test, network = data.load(val_size=100).test, runs.load_model(run)
     for found, options in ((results, (True, True)), (alone, (False, True))):
-        views = np.stack(list(augment.views(test.images, *options)))
+        views = np.stack(list(augmentation.views(test.images, *options)))
         mean = network.predict(np.concatenate(views), verbose=0).reshape(*views.shape[:2], -1).mean(axis=0)
         assert found["accuracy"] == metrics.accuracy(test.labels, mean)
         assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
@@ -210,7 +210,7 @@ def test_data_that_moved_away_is_looked_for_elsewhere(run, no_figures, tmp_path)
 
 
 def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
-    monkeypatch.setattr(data, "FILES", conftest.write_folder(made_folder, conftest.made_arrays(seed=1)))
+    monkeypatch.setattr(data, "FILES", synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)))
     assert "trained on other data" in failure(capfd, run)
     assert not (run / "metrics.json").exists()
 

@@ -22,10 +22,10 @@ import keras
 import numpy as np
 import pytest
 
-import conftest
+from tests import synthetic_data
 import data
 import evaluate_model
-import runs
+from fmnist import runs
 import train_cnn
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -691,7 +691,7 @@ def option_cases():
         yield refused("a fraction", flag, "1.5")
         yield refused("huge", flag, "1" + 30 * "0") if flag != "--limit" else refused("huge", flag, "60001")
     for flag, value in (("--dropout", "1"), ("--label-smoothing", "1"), ("--ema-epochs", "1000"), ("--val-size", "1e9"),
-                        ("--val-size", str(conftest.TRAIN)), ("--batch-size", str(conftest.TRAIN))):
+                        ("--val-size", str(synthetic_data.TRAIN)), ("--batch-size", str(synthetic_data.TRAIN))):
         yield refused("just too much", flag, value)
     yield refused("digits without end", "--epochs", 5000 * "9")
     for flag in ("--model", "--schedule", "--augment"):
@@ -834,7 +834,7 @@ def template(tmp_path_factory):
     options = ["--val-size", "100", "--batch-size", "100", "--runs-dir", str(root / "runs"), "--model", "lenet_l2",
                "--epochs", "3"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "FILES", conftest.write_folder(root / "data", conftest.made_arrays()))
+        patch.setattr(data, "FILES", synthetic_data.write_folder(root / "data", synthetic_data.made_arrays()))
         patch.setenv("FASHION_MNIST_DIR", str(root / "data"))
         with patch.context() as inner:
             inner.setattr(runs, "finish", lambda run: None)

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 import evaluate_model
-import runs
+from fmnist import runs
 import train_cnn
 from model import build_model, layers_of
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from benchmarks import leaderboard
 
-import leaderboard  # noqa: E402
-
-BEST = Path(__file__).parent.parent / "pretrained/best"
+BEST = ROOT / "pretrained/best"
 
 
 def test_it_is_a_small_run_of_the_recipe():

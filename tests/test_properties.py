@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
 import data
-import files
-import runs
+from fmnist import atomic_io
+from fmnist import runs
 import train_cnn
 
 settings.register_profile("repeatable", derandomize=True, deadline=None,
@@ -137,7 +137,7 @@ def test_a_file_holds_the_old_or_the_new_content(tmp_path, old, new, fails):
     path = tmp_path / "file"
     path.write_bytes(old)
     try:
-        with files.whole_file(path) as temporary:
+        with atomic_io.whole_file(path) as temporary:
             temporary.write_bytes(new)
             if fails:
                 raise OSError

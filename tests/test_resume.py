@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-import files
-import runs
+from fmnist import atomic_io
+from fmnist import runs
 import train_cnn
 
 OPTIONS = ["--val-size", "100", "--batch-size", "100", "--learning-rate", "0.003", "--augment", "flip+shift"]
@@ -107,9 +107,9 @@ def test_what_cannot_be_resumed_is_one_line(broken_off, capfd, monkeypatch):
     state.write_bytes(content)
     settings = runs.load_config(broken_off)
     for change, word in (({"model": "gap_cnn"}, "another network"), ({"fingerprint": "0"}, "other data")):
-        files.write_json(config, settings | change)
+        atomic_io.write_json(config, settings | change)
         assert word in complaint(capfd, "--resume", str(broken_off))
-    files.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
+    atomic_io.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
     assert "no epochs" in complaint(capfd, "--resume", str(broken_off))
     assert "not a run directory" in complaint(capfd, "--resume", str(broken_off / "nothing"))
 
@@ -118,7 +118,7 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
     run = train(tmp_path, "run", "--epochs", "1")
     before = (run / "model.keras").read_bytes()
     settings = runs.load_config(run)
-    files.write_json(run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"})  # an old one
+    atomic_io.write_json(run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"})  # an old one
     assert train_cnn.main(["--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1
@@ -129,7 +129,7 @@ def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_lo
     run = train(tmp_path, "run", "--epochs", "1")
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
-    (run / f"{files.UNFINISHED}{dead.pid}-{files.MACHINE}-checkpoint").mkdir()
+    (run / f"{atomic_io.UNFINISHED}{dead.pid}-{atomic_io.MACHINE}-checkpoint").mkdir()
     assert train_cnn.main(["--resume", str(run)]) == 0
     outcome(run)
 

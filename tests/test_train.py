@@ -8,10 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+
+from tests import ROOT
 import tensorflow as tf
 
 import data
-import runs
+from fmnist import runs
 import train_cnn
 from model import FROZEN, Halves, build_model, members_of, whiten
 
@@ -311,7 +313,7 @@ def test_who_dies_without_a_word_has_left_one(tmp_path):
     code = "import os, train_cnn\nwith train_cnn.last_words('to go on: do this'): {}"
     for end, words in (("os.kill(os.getpid(), 9)", "\nto go on: do this\n"), ("os.abort()", "\nto go on: do this\n"),
                        ("raise SystemExit('an error')", "an error\n"), ("pass", "")):
-        done = subprocess.run([sys.executable, "-c", code.format(end)], cwd=Path(__file__).parent.parent,
+        done = subprocess.run([sys.executable, "-c", code.format(end)], cwd=ROOT,
                               capture_output=True, text=True)
         assert done.stderr == words
 
@@ -319,28 +321,28 @@ def test_who_dies_without_a_word_has_left_one(tmp_path):
 def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
     """TensorFlow writes to stderr past Python: only a process of its own shows all of it."""
     done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
-                          cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+                          cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
 
 
 def test_a_broken_keras_json_is_named(tmp_path):
     (tmp_path / "keras.json").write_text('{"floatx": "float31"}')
     done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", "nowhere"], capture_output=True, text=True,
-                          cwd=Path(__file__).parent.parent, env={**os.environ, "KERAS_HOME": str(tmp_path)})
+                          cwd=ROOT, env={**os.environ, "KERAS_HOME": str(tmp_path)})
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path / "keras.json") in done.stderr
 
 
 def test_help_imports_nothing_slow():
     """Seconds differ between machines; what is imported does not."""
-    code = ("import sys, train_cnn, evaluate_model, explore_data, compare_models, tune_model, predict_image, export_model\n"
-            "import serve_model\n"
+    code = ("import sys, train_cnn, evaluate_model\n"
+            "from tools import compare_models, explore_data, export_model, predict_image, serve_model, tune_model\n"
             "for script in (train_cnn, evaluate_model, explore_data, compare_models, tune_model,\n"
             "               predict_image, export_model, serve_model):\n"
             "    try: script.main(['--help'])\n"
             "    except SystemExit as stop: assert stop.code == 0\n"
             "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'optuna', 'distributed'} & set(sys.modules)\n"
             "assert not slow, slow")
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):

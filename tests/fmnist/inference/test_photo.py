@@ -1,0 +1,185 @@
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist.inference import photo
+
+from benchmarks import photographs
+
+
+def boot():
+    """An image of a boot, light on black, as wide as the frame and in its middle."""
+    image = np.zeros((28, 28), np.float32)
+    image[6:20, 16:26] = 0.6
+    image[14:20] = 1
+    image[20:22, 4:20] = 0.3
+    return image
+
+
+def picture_of(image, ground=(1, 1, 1), colour=(0.1, 0.2, 0.5), size=(200, 300), edge=112, place=(40, 150)):
+    """Return (height, width, 3) uint8."""
+    share = np.zeros((*size, 1))
+    share[place[0]:place[0] + edge, place[1]:place[1] + edge, 0] = np.kron(image, np.ones((edge // 28, edge // 28)))
+    pixels = np.array(ground) + share * (np.array(colour) - np.array(ground))
+    return (255 * pixels).round().astype(np.uint8)
+
+
+def file_of(picture, kind="PNG", **options):
+    stream = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
+    return io.BytesIO(stream.getvalue())
+
+
+def assert_is_boot(seen, off=0.04):
+    assert seen.image.shape == (28, 28, 1) and seen.image.dtype == np.float32
+    assert 0 == seen.image.min() and seen.image.max() == pytest.approx(1)
+    assert np.abs(seen.image[..., 0] - boot()).mean() < off
+    assert seen.doubts == []
+
+
+GROUNDS = {"white": ((1, 1, 1), (0.1, 0.2, 0.5)), "black": ((0, 0, 0), (0.9, 0.3, 0.3)),
+           "grey, darker": ((0.5, 0.5, 0.5), (0.1, 0.1, 0.2)), "grey, lighter": ((0.5, 0.5, 0.5), (0.9, 1, 0.9)),
+           "red and blue": ((0.8, 0.1, 0.1), (0.1, 0.1, 0.8))}
+
+
+@pytest.mark.parametrize("ground, colour", GROUNDS.values(), ids=GROUNDS)
+def test_the_object_is_found_on_any_ground_and_fills_the_frame(ground, colour):
+    seen = photo.convert(picture_of(boot(), ground, colour, edge=112, place=(40, 150), size=(160, 280)))
+    assert_is_boot(seen)
+    assert seen.box == (150, 40 + 6 * 4, 262, 40 + 22 * 4)
+
+
+def test_light_from_one_side_and_noise_are_taken_for_ground():
+    picture = picture_of(boot(), (0.9, 0.9, 0.85)).astype(float)
+    light = np.linspace(1, 0.7, 300)[None, :, None] * np.linspace(0.85, 1, 200)[:, None, None]
+    noisy = picture * light + np.random.default_rng(0).normal(0, 3, picture.shape)
+    assert_is_boot(photo.read(file_of(noisy.clip(0, 255).astype(np.uint8), "JPEG", quality=80)), off=0.07)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_may_be_held_in_any_way(orientation):
+    exif = Image.Exif()
+    exif[photographs.ORIENTATION] = orientation
+    upright = Image.fromarray(picture_of(boot()))
+    turned = upright.transpose(photographs.TURNED[orientation]) if orientation > 1 else upright
+    assert_is_boot(photo.read(file_of(turned, "JPEG", quality=95, exif=exif)), off=0.06)
+
+
+def grey16(picture):
+    return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+
+
+MODES = {
+    "RGB": lambda picture: picture, "L": lambda picture: picture.convert("L"), "16 bit": grey16,
+    "palette": lambda picture: picture.quantize(16), "1 bit": lambda picture: picture.convert("1", dither=0),
+    "grey with alpha": lambda picture: picture.convert("LA"), "RGBA": lambda picture: picture.convert("RGBA"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kind_of_png_is_read(mode):
+    levels = 0.4 if mode == "1 bit" else 0.05  # a bit has no greys
+    assert_is_boot(photo.read(file_of(MODES[mode](Image.fromarray(picture_of(boot()))))), off=levels)
+
+
+def test_jpeg_of_four_colours_and_webp_are_read():
+    picture = Image.fromarray(picture_of(boot()))
+    assert_is_boot(photo.read(file_of(picture.convert("CMYK"), "JPEG", quality=95)), off=0.06)
+    assert_is_boot(photo.read(file_of(picture, "WEBP", quality=90)), off=0.06)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255)])
+def test_what_is_transparent_is_ground_whatever_its_hidden_colour(colour):
+    share = np.kron(boot() > 0, np.ones((4, 4)))
+    alpha = np.pad((255 * share).astype(np.uint8), 40)
+    picture = np.dstack([*(np.full_like(alpha, value) for value in colour), alpha])
+    picture[alpha == 0, :3] = 120
+    seen = photo.read(file_of(picture))
+    assert np.abs(seen.image[..., 0] - (boot() > 0)).mean() < 0.03 and seen.doubts == []
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_an_image_of_the_data_set_stays_as_it_is(negative):
+    image = (255 * boot()).round().astype(np.uint8)
+    seen = photo.read(file_of(255 - image if negative else image))
+    np.testing.assert_allclose(seen.image[..., 0], boot(), atol=0.01)
+    assert seen.box == (0, 0, 28, 28) and seen.doubts == []
+
+
+@pytest.mark.parametrize("ground", [np.s_[[0, -1]], np.s_[0]], ids=["half of the border", "a quarter of it"])
+def test_an_image_without_much_ground_stays_as_it_is_too(ground):
+    image = np.linspace(0.4, 1, 28 * 28, dtype=np.float32).reshape(28, 28)
+    image[ground] = 0
+    image[14, 14] = 1
+    seen = photo.read(file_of((255 * image).round().astype(np.uint8)))
+    np.testing.assert_allclose(seen.image[..., 0], image, atol=0.01)
+    assert seen.doubts == []
+
+
+def doubts_of(picture):
+    (doubt,) = photo.convert(picture).doubts
+    return doubt
+
+
+def test_pictures_that_cannot_be_right_are_doubted():
+    rng = np.random.default_rng(0)
+    assert "cluttered" in doubts_of(rng.integers(0, 256, (120, 160, 3), np.uint8))
+    assert "hardly differs" in doubts_of(np.full((120, 160, 3), 130, np.uint8))
+    assert "hardly differs" in doubts_of(picture_of(boot(), (0.5, 0.5, 0.5), (0.52, 0.52, 0.52), size=(150, 150), place=(20, 20)))
+    several = np.full((150, 150, 3), 255, np.uint8)
+    for left in (10, 60, 110):
+        several[50:100, left:left + 30] = 0
+    assert "several" in doubts_of(several)
+
+
+def test_dust_is_not_the_object():
+    picture = picture_of(boot())
+    picture[5:8, 5:8] = 0
+    picture[190:193, 20:23] = 0
+    assert_is_boot(photo.convert(np.asarray(photo.reduced(Image.fromarray(picture)))), off=0.06)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 3), (1, 160), (160, 1), (28, 28), (28, 29), (5, 160)])
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_any_shape_gives_an_image(shape, noisy):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8) if noisy else np.zeros((*shape, 3), np.uint8)
+    image = photo.convert(picture).image
+    assert image.shape == (28, 28, 1) and np.isfinite(image).all() and 0 <= image.min() <= image.max() <= 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_picture_is_refused_in_a_line(tmp_path):
+    whole = file_of(picture_of(boot()), "JPEG").getvalue()
+    bomb, larger = io.BytesIO(), io.BytesIO()
+    Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
+    Image.new("1", (20_000, 20_000)).save(larger, "PNG")
+    for content, said in ((b"", "not one of"), (larger.getvalue(), "megapixels"), (b"GIF89a" + bytes(50), "not one of"),
+                          (whole[:len(whole) // 2], "broken"), (whole[:20], "broken"), (bomb.getvalue(), "megapixels")):
+        with pytest.raises(photo.PhotoError, match=said) as error:
+            photo.read(io.BytesIO(content))
+        assert "\n" not in str(error.value)
+    gif = file_of(picture_of(boot()), "GIF")
+    with pytest.raises(photo.PhotoError, match="not one of"):
+        photo.read(gif)
+    with pytest.raises(FileNotFoundError):
+        photo.read(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_files_give_a_photo_or_one_kind_of_error(kind):
+    whole, rng = file_of(picture_of(boot()), kind).getvalue(), np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.integers(1, 20)):
+            damaged[place] = rng.integers(256)
+        try:
+            outcomes.add(photo.read(io.BytesIO(damaged[:rng.integers(len(whole) // 2, len(whole) + 1)])).image.shape)
+        except photo.PhotoError:
+            outcomes.add(None)
+    assert outcomes <= {(28, 28, 1), None} and None in outcomes

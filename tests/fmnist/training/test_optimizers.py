@@ -1,0 +1,48 @@
+import keras
+import numpy as np
+import pytest
+
+import train_cnn
+from model import build_model
+from fmnist.training.optimizers import ConvolutionMuon
+
+
+def change(optimizer, variable, gradient):
+    before = variable.numpy()
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)])
+    return variable.numpy() - before
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 16, 32), (3, 3, 1, 32), (20, 7)])
+def test_muon_moves_a_kernel_as_far_in_every_direction(shape):
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    gradient[..., 0] *= 100  # one output drowns the others
+    step = change(ConvolutionMuon(0.01, weight_decay=0.0), keras.Variable(np.zeros(shape)), gradient)
+    matrix = step.reshape(-1, shape[-1])
+    sizes = np.linalg.svd(-matrix, compute_uv=False) / (0.01 * 0.2 * np.sqrt(max(matrix.shape)))
+    assert 0.6 < sizes.min() and sizes.max() < 1.3
+    assert (np.linalg.svd(gradient.reshape(matrix.shape), compute_uv=False)[[0, -1]] / [20, 1] > 1).all()
+
+
+def test_what_is_no_matrix_and_the_classifier_go_by_adamw():
+    for shape, name in (((8,), "bias"), ((20, 10), "classifier")):
+        gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+        muon = ConvolutionMuon(0.01, weight_decay=0.1, adam_weight_decay=0.1, exclude_layers=["classifier"])
+        adamw = keras.optimizers.AdamW(0.01, weight_decay=0.1)
+        by_muon, by_adamw = (change(optimizer, keras.Variable(np.ones(shape), name=name), gradient)
+                             for optimizer in (muon, adamw))
+        np.testing.assert_allclose(by_muon, by_adamw, rtol=1e-4)
+
+
+def test_only_kernels_decay():
+    config = train_cnn.parse_options(["--recipe", "quick", "--weight-decay", "1"])
+    model = build_model(config["model"])
+    optimizer = train_cnn.build_optimizer(config, steps_per_epoch=10)
+    optimizer.build(model.trainable_variables)
+    for weight in model.trainable_variables:
+        weight.assign(weight + 1)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    optimizer.apply([keras.ops.zeros(weight.shape) for weight in model.trainable_variables])
+    for weight, value in zip(model.trainable_variables, before):
+        assert np.array_equal(weight, value) == (weight.name != "kernel")

@@ -1,0 +1,308 @@
+import asyncio
+import base64
+import builtins
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import ROOT
+from PIL import Image
+
+from tests import synthetic_data
+import data
+from fmnist.inference import photo
+from tools import predict_image
+from fmnist import runs
+from tools import serve_model
+
+fastapi = pytest.importorskip("fastapi")
+testclient = pytest.importorskip("fastapi.testclient")
+
+from benchmarks import load_server
+
+BEST = ROOT / "pretrained/best"
+LIMIT = 100_000  # bytes of a request, in these tests
+SCHEMATHESIS_EXAMPLES = 20
+SHIRT = ((.3, .2), (.2, .35), (.3, .4), (.32, .3), (.32, .8), (.68, .8), (.68, .3), (.7, .4), (.8, .35), (.7, .2), (.6, .2),
+         (.5, .25), (.4, .2), (.3, .2))  # shares of the pad
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return predict_image.load_classifier(BEST)
+
+
+@pytest.fixture(scope="module")
+def app(classifier):
+    return serve_model.create_app(classifier, LIMIT)
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_a_model_card_of_impossible_scores_is_refused(classifier, tmp_path):
+    run = shutil.copytree(BEST, tmp_path / "run")
+    scores = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**scores, "accuracy": "high"}))
+    with pytest.raises(runs.RunError, match="broken") as caught:
+        serve_model.create_app(classifier._replace(run=run), LIMIT)
+    assert "\n" not in str(caught.value)
+
+
+def png(number=0, size=(28, 28)):
+    stream = io.BytesIO()
+    Image.fromarray(synthetic_data.made_arrays()[0][number]).resize(size).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
+    content = png(3)
+    seen = photo.read(io.BytesIO(content))
+    (probabilities,), (doubts,) = predict_image.classify(classifier, [seen])
+    expected = predict_image.answer(probabilities, doubts)
+    response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
+    answer = response.json()
+    assert response.status_code == 200
+    assert [guess["label"] for guess in answer["guesses"]] == [guess["label"] for guess in expected["guesses"]]
+    assert answer["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
+    assert (answer["unsure"], answer["doubts"]) == (expected["unsure"], expected["doubts"])
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert list(answer["probabilities"]) == list(data.CLASS_NAMES)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2]))))
+    np.testing.assert_allclose(shown / 255, seen.image[..., 0], atol=0.003)
+
+
+def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
+    alone = [client.post("/predict", content=png(number)).json()["label"] for number in (0, 1)]
+    files = [("files", (name, content)) for name, content in (("a.png", png(0)), ("b.png", b"nothing"), ("c.png", png(1)))]
+    response = client.post("/predict/batch", files=files)
+    entries = response.json()
+    assert response.status_code == 200 and [entry["file"] for entry in entries] == ["a.png", "b.png", "c.png"]
+    assert [entries[number]["answer"]["label"] for number in (0, 2)] == alone
+    assert entries[1]["answer"] is None and "not one of" in entries[1]["error"]
+
+
+def test_many_together_are_answered_as_each_alone(client, classifier):
+    images = np.stack([photo.read(io.BytesIO(png(number))).image for number in range(40)])
+    predict = serve_model.compiled(classifier.model)
+    alone = np.concatenate([predict(image[None]) for image in images])
+    np.testing.assert_allclose(predict(images[:serve_model.TOGETHER]), alone[:serve_model.TOGETHER], atol=1e-5)
+    np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(client, app):
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        while True:
+            sent += 10_000
+            yield bytes(10_000)
+
+    for path in ("/predict", "/predict/batch"):
+        response = client.post(path, content=bytes(LIMIT + 1), headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert response.status_code == 413 and f"{LIMIT:,}" in response.json()["detail"]
+
+    async def receive():
+        return {"type": "http.request", "body": next(chunks), "more_body": True}
+
+    async def send(message):
+        messages.append(message)
+
+    for path, kind in (("/predict", b"image/png"), ("/predict/batch", b"multipart/form-data; boundary=x")):
+        sent, chunks, messages = 0, endless(), []
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+                 "root_path": "", "headers": [(b"content-type", kind)], "http_version": "1.1", "scheme": "http",
+                 "server": ("test", 80), "client": ("test", 1)}
+        asyncio.run(app(scope, receive, send))
+        assert messages[0]["status"] == 413 and sent <= LIMIT + 10_000
+
+
+@pytest.mark.parametrize("charset, name", [("unicode_escape", b"\\ud800"), ("utf-7", b"+2AA-"), ("no-such", b"a")])
+def test_a_file_may_have_any_name(client, charset, name):
+    body = (b'--x\r\nContent-Disposition: form-data; name="files"; filename="' + name + b'"\r\n\r\n' + png()
+            + b"\r\n--x--\r\n")
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert client.post("/predict/batch", content=body, headers=headers).status_code in (200, 400)
+
+
+def test_wrong_requests_get_a_reason_and_no_5xx(client):
+    bomb = io.BytesIO()
+    Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
+    for status, said, content, kind in (
+            (415, "text/html", png(), "text/html"), (422, "not one of", b"", "image/png"),
+            (422, "not one of", b"GIF89a", "image/png"), (422, "broken", png()[:100], "image/png"),
+            (422, "megapixels", bomb.getvalue(), "image/png")):
+        response = client.post("/predict", content=content, headers={"Content-Type": kind})
+        assert response.status_code == status and said in response.json()["detail"]
+    many = [("files", ("a.png", b"x"))] * (serve_model.MOST_FILES + 1)
+    assert client.post("/predict/batch", files=many).status_code == 422
+    assert client.post("/predict/batch").status_code == 422
+    assert client.get("/predict").status_code == 405
+    assert client.get("/nothing").status_code == 404
+
+
+def test_the_card_says_what_the_evaluation_found(client):
+    card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
+    assert card["test_accuracy"] == scores["accuracy"] and card["unsure_test_images"] == scores["unsure"]
+    assert card["test_time_flips"] is True and card["test_time_shifts"] is False
+    assert card["classes"] == list(data.CLASS_NAMES) and card["parameters"] == scores["parameters"]
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_the_page_needs_no_other_host(client):
+    response = client.get("/")
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert not re.search(r"(https?:)?//[a-z]", response.text.replace("// ", ""))
+    for path in ("/docs", "/redoc"):  # FastAPI's own load their scripts from elsewhere
+        assert client.get(path).status_code == 404
+
+
+def test_what_waits_is_computed_together_and_everybody_gets_their_own():
+    sizes = []
+
+    def compute(items):
+        sizes.append(len(items))
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [2 * item for item in items]
+
+    async def work(items):
+        together = serve_model.Together(compute)
+        return await asyncio.gather(*map(together, items), return_exceptions=True)
+
+    assert asyncio.run(work(range(100, 150))) == list(range(200, 300, 2))
+    assert max(sizes) <= serve_model.TOGETHER and len(sizes) < 50
+    assert all(isinstance(result, ValueError) for result in asyncio.run(work([13, 14])))
+
+
+def test_it_goes_on_where_somebody_who_waits_is_gone():
+    async def work():
+        together = serve_model.Together(lambda items: items)
+        gone = asyncio.create_task(together(1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await together(2)
+
+    assert asyncio.run(work()) == 2
+
+
+def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
+    with serve_model.bound_socket("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve_model.main(["--run", str(BEST), "--port", port]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and f"port {port}" in err and "--port" in err
+    for host in ("no.such.host.invalid", "a..b"):
+        assert serve_model.main(["--run", str(BEST), "--host", host]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    real = builtins.__import__
+
+    def without_uvicorn(name, *rest):
+        if name == "uvicorn":
+            raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_uvicorn)
+    assert serve_model.main(["--run", str(BEST)]) == 1
+    assert "uvicorn is not installed; try: python -m pip install -r requirements-serve.txt" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The URL of a server in a process of its own, which Ctrl-C ends without a complaint."""
+    process = subprocess.Popen([sys.executable, "-m", "tools.serve_model", "--run", str(BEST), "--port", "0"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = next(line for line in process.stdout if line.startswith("Serving"))
+        yield line.split()[2]
+        with socket.create_connection(("127.0.0.1", int(line.rpartition(":")[2].split()[0]))) as waiting:
+            waiting.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "") and out == "Stopped.\n"
+    finally:
+        process.kill()
+
+
+def test_malformed_uploads_do_not_disturb_it(server):
+    port = int(server.rpartition(":")[2])
+    jpeg = io.BytesIO()
+    Image.open(io.BytesIO(png(0, (200, 200)))).save(jpeg, "JPEG")
+    uploads = load_server.malformed_uploads(png(), jpeg.getvalue(), 56)
+    statuses = asyncio.run(load_server.malformed(port, uploads))
+    assert sum(statuses.values()) == 56 and all(status is None or status < 500 for status in statuses)
+    assert {413, 415, 422} <= set(statuses)
+    statuses, *_ = asyncio.run(load_server.together(port, [load_server.request(png())] * 64))
+    assert statuses == [200] * 64
+
+
+def test_a_browser_shows_the_answer(browser, server, tmp_path):
+    (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(error))
+    # From the start, as a listener that comes with the key press may be too late on a busy machine.
+    page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "picture.png"))
+    page.goto(server)
+    verdict, best = page.locator("#verdict"), page.locator("tr.best")
+    page.set_input_files("#file", tmp_path / "picture.png")
+    best.wait_for()
+    assert best.locator("th").inner_text() in verdict.inner_text()
+    assert page.locator("#seen").get_attribute("src").startswith("data:image/png")
+    assert page.locator("#bars tr").count() == 10
+    page.set_input_files("#file", tmp_path / "broken.png")
+    page.get_by_text("No answer").wait_for()
+    assert "not one of" in page.locator("#doubts").inner_text() and best.count() == 0
+    # By keyboard: the first stop is the button that chooses a file.
+    page.locator("body").press("Tab")
+    page.locator("#choose:focus").wait_for()
+    page.keyboard.press("Enter")
+    best.wait_for()
+    # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it is filled.
+    box = page.locator("#pad").bounding_box()
+    first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
+    page.mouse.move(*first)
+    page.mouse.down()
+    with page.expect_response("**/predict") as response:
+        for place in others:
+            page.mouse.move(*place, steps=3)
+    assert response.value.status == 200
+    page.mouse.up()
+    page.locator("#verdict", has_text=re.compile("^T-shirt/top")).wait_for()
+    assert page.locator("#doubts").inner_text() == ""
+    assert page.locator("body").bounding_box()["width"] <= 390
+    assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
+
+
+def test_the_api_keeps_to_its_schema(server):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance  # no schema can say that bytes are a picture
+
+    schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
+    tried = set()
+    for operation in schema.get_all_operations():
+        @given(case=operation.ok().as_strategy())
+        @settings(max_examples=SCHEMATHESIS_EXAMPLES, deadline=None, derandomize=True, database=None,
+                  suppress_health_check=list(HealthCheck))
+        def keeps(case):
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+        keeps()
+        tried.add(operation.ok().label)
+    assert tried == {"POST /predict", "POST /predict/batch", "GET /model", "GET /health"}

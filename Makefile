@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate explore compare tune predict serve export test bench leaderboard torture data clean
+.PHONY: help train evaluate explore compare tune predict serve export test lint bench leaderboard torture data clean
 
 help:
 	@echo "make train       train the default network"
@@ -20,6 +20,7 @@ help:
 	@echo "make serve       a web page and an API, at http://127.0.0.1:8000"
 	@echo "make export      SavedModel, ONNX and LiteRT of the newest run"
 	@echo "make test        run the tests"
+	@echo "make lint        check style and formatting with Ruff"
 	@echo "make bench       measure the speed, beside plain Keras; under ten minutes"
 	@echo "make leaderboard train the recipes and tell what their accuracy costs; long"
 	@echo "make torture     kill trainings, fill disks, break inputs; half an hour"
@@ -50,7 +51,7 @@ export: $(VENV)/export
 	$(RUN) -m tools.export_model $(ARGS)
 
 test: $(VENV)/test data
-	$(RUN) -m pytest --numprocesses 2 $(ARGS)
+	$(RUN) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 bench: $(VENV)/core
 	$(RUN) -m benchmarks.measure_speed $(ARGS)
@@ -62,9 +63,12 @@ torture: $(VENV)/test data
 	$(RUN) -m benchmarks.torture $(ARGS)
 
 data: $(VENV)/core
-	@$(RUN) -c "import data, sys; from fmnist import runtime; runtime.start(); \
-		sys.excepthook = lambda kind, error, trace: print(error, file=sys.stderr); \
-		print('Data:', data.find()[1])"
+	@$(RUN) -c "import sys; from fmnist import cli, source; \
+		sys.exit(cli.exit_code('make data', lambda: print('Data:', source.find()[1])))"
+
+lint: $(VENV)/test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 # A file in .venv marks what is installed, so that an installation that was cut off is done again.
 $(VENV)/core: requirements.txt constraints.txt
@@ -74,20 +78,9 @@ $(VENV)/core: requirements.txt constraints.txt
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/sweeps: $(VENV)/core requirements-sweeps.txt
-	@$(INSTALL) -r requirements-sweeps.txt
-	@touch $@
-
-$(VENV)/serve: $(VENV)/core requirements-serve.txt
-	@$(INSTALL) -r requirements-serve.txt
-	@touch $@
-
-$(VENV)/export: $(VENV)/core requirements-export.txt
-	@$(INSTALL) -r requirements-export.txt
-	@touch $@
-
-$(VENV)/test: $(VENV)/sweeps $(VENV)/serve $(VENV)/export requirements-test.txt
-	@$(INSTALL) -r requirements-test.txt
+# The optional packages of pyproject.toml, each extra once.
+$(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/core pyproject.toml
+	@$(INSTALL) --editable ".[$*]"
 	@touch $@
 
 clean:

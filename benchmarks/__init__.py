@@ -1,0 +1,1 @@
+"""The commands behind the figures of the documentation: python -m benchmarks.NAME."""

@@ -2,12 +2,13 @@
 
     python -m benchmarks.leaderboard quick strong        some rows; without a name, all of them
 
-The unit of cost is an epoch of `dropout_cnn` by plain `model.fit` on 55,000 images, measured before and after
-every training. Writes leaderboard.md and leaderboard.png, and leaderboard.json after every training: what is
-in there is not trained again, and a training that was broken off goes on.
+The unit of cost is an epoch of `dropout_cnn` by plain `model.fit` on 55,000 images, measured before
+and after every training. Writes leaderboard.md and leaderboard.png, and leaderboard.json after
+every training: what is in there is not trained again, and a training that was broken off goes on.
 """
 
-import argparse
+import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -15,25 +16,31 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-from fmnist import atomic_io
-from fmnist import runs
-from benchmarks.measure_speed import Worker, machine
-from benchmarks.results_table import call, same, settings, train
+from matplotlib.figure import Figure
+
+from benchmarks.measure_speed import ROOT, Worker, machine
+from benchmarks.processes import in_own_process
+from evaluate_model import evaluate
+from fmnist import atomic_io, cli, runs
+from fmnist.config import TrainConfig
+from plots import BLUE
+from train_cnn import train_or_resume
 
 SEEDS = 3
 
+
 class Row(NamedTuple):
-    options: str   # of train_cnn.py
+    config: TrainConfig
     budget: float  # units
 
 
-# The recipes were chosen with more images held out; 2,000 are enough to fit what evaluate_model.py fits to them.
+# The recipes were chosen with more images held out; 2,000 are enough to fit what evaluate_model.py
+# fits to them.
 ROWS = {
-    "shortest": Row("--recipe quick --epochs 3 --val-size 2000", 2),
-    "quick": Row("--recipe quick --val-size 2000", 6),
-    "strong": Row("--recipe strong --val-size 2000", 30),
-    "best": Row("--recipe best --val-size 2000", 180),
+    "shortest": Row(TrainConfig(recipe="quick", epochs=3, val_size=2000), 2),
+    "quick": Row(TrainConfig(recipe="quick", val_size=2000), 6),
+    "strong": Row(TrainConfig(recipe="strong", val_size=2000), 30),
+    "best": Row(TrainConfig(recipe="best", val_size=2000), 180),
 }
 ACCURACIES = "accuracy", "accuracy_without_flips", "accuracy_with_shifts"
 # Test accuracy on today's files, for models of at most 1.2 million parameters.
@@ -47,118 +54,194 @@ PUBLISHED = {
 
 
 def train_and_score(row, seed, runs_dir, unit):
-    """Return the entry of one training. unit: a function that measures the seconds of one unit of cost."""
-    run = runs_dir / f"{row}-{seed}"
+    """Return the entry of one training. unit: a function that measures the seconds of one unit of
+    cost.
+    """
+    config = config_of(row, seed)
     before = unit()
-    train(run, options_of(row, seed))
+    named = dataclasses.replace(config, runs_dir=runs_dir, name=f"{row}-{seed}")
+    run = in_own_process(train_or_resume, named)
     unit_seconds = (before + unit()) / 2
-    call("evaluate_model.py", str(run), "--test-time-flips", "--test-time-shifts")
-    scores, history = json.loads((run / "metrics.json").read_text()), runs.load_history(run)
+    scores = in_own_process(evaluate, run, test_time_flips=True, test_time_shifts=True)
+    history = runs.load_history(run)
     flips, seconds = scores["without_shifts"], sum(epoch["seconds"] for epoch in history)
-    return {"settings": settings(options_of(row, seed)), "accuracy": flips["accuracy"],
-            "accuracy_without_flips": flips["without_flips"]["accuracy"], "accuracy_with_shifts": scores["accuracy"],
-            "loss": flips["loss"], "val_accuracy": scores["validation"]["without_shifts"]["accuracy"],
-            "parameters": scores["parameters"], "epochs": len(history), "seconds": seconds,
-            "unit_seconds": unit_seconds, "cost": seconds / unit_seconds, "commit": runs.load_config(run)["commit"],
-            "machine": machine()}
+    return {
+        "settings": config.result_settings(),
+        "accuracy": flips["accuracy"],
+        "accuracy_without_flips": flips["without_flips"]["accuracy"],
+        "accuracy_with_shifts": scores["accuracy"],
+        "loss": flips["loss"],
+        "val_accuracy": scores["validation"]["without_shifts"]["accuracy"],
+        "parameters": scores["parameters"],
+        "epochs": len(history),
+        "seconds": seconds,
+        "unit_seconds": unit_seconds,
+        "cost": seconds / unit_seconds,
+        "commit": runs.load_config(run)["commit"],
+        "machine": machine(),
+    }
 
 
-def options_of(row, seed):
-    return [*ROWS[row].options.split(), "--seed", str(seed)]
+def config_of(row, seed):
+    return dataclasses.replace(ROWS[row].config, seed=int(seed))
 
 
 def up_to_date(entries):
-    """Return the entries whose options mean now what they meant."""
-    return {row: {seed: entry for seed, entry in several.items() if same(entry["settings"], options_of(row, seed))}
-            for row, several in entries.items() if row in ROWS}
+    """Return the entries whose settings give the same result now."""
+    return {
+        row: {
+            seed: entry
+            for seed, entry in of_row.items()
+            if config_of(row, seed).gives_the_same_as(entry["settings"])
+        }
+        for row, of_row in entries.items()
+        if row in ROWS
+    }
 
 
 def summaries(entries):
     """Return a dict a row that has entries: n, and means and standard deviations over its seeds."""
     rows = {}
     for row in ROWS:
-        if several := list(entries.get(row, {}).values()):
-            rows[row] = {"n": len(several), "parameters": several[0]["parameters"], "epochs": several[0]["epochs"]}
+        if of_row := list(entries.get(row, {}).values()):
+            rows[row] = {
+                "n": len(of_row),
+                "parameters": of_row[0]["parameters"],
+                "epochs": of_row[0]["epochs"],
+            }
             for key in (*ACCURACIES, "cost", "seconds"):
-                values = [entry[key] for entry in several]
+                values = [entry[key] for entry in of_row]
                 rows[row][key] = statistics.mean(values)
-                rows[row][f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else math.nan
+                rows[row][f"{key}_deviation"] = (
+                    statistics.stdev(values) if len(values) > 1 else math.nan
+                )
     return rows
 
 
 def table(rows):
     """Return the rows, and what others have published, as Markdown."""
-    def percent(row, key):
-        return f"{100 * row[key]:.2f}" + (f" ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else "")
 
-    lines = ["| `train_cnn.py` | cost, units | at most | seconds | epochs | parameters | test accuracy, %, with "
-             "test-time flips | without flips | with shifts as well | seeds |", "|---" * 10 + "|"]
+    def percent(row, key):
+        return f"{100 * row[key]:.2f}" + (
+            f" ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else ""
+        )
+
+    lines = [
+        "| `train_cnn.py` | cost, units | at most | seconds | epochs | parameters | "
+        "test accuracy, %, with "
+        "test-time flips | without flips | with shifts as well | seeds |",
+        "|---" * 10 + "|",
+    ]
     for name, row in rows.items():
-        options, budget = ROWS[name]
+        config, budget = ROWS[name]
         over = " (over)" if row["cost"] > budget else ""
-        lines.append(f"| `{options}` | {row['cost']:.1f}{over} | {budget:g} | {row['seconds']:.0f} | {row['epochs']} | "
-                     f"{row['parameters']:,} | {' | '.join(percent(row, key) for key in ACCURACIES)} | {row['n']} |")
+        lines.append(
+            f"| `{' '.join(config.to_flags())}` | {row['cost']:.1f}{over} | {budget:g} | "
+            f"{row['seconds']:.0f} | {row['epochs']} | {row['parameters']:,} | "
+            f"{' | '.join(percent(row, key) for key in ACCURACIES)} | {row['n']} |"
+        )
     lines += [f"| {name} | | | | | | {accuracy} | | | |" for name, accuracy in PUBLISHED.items()]
     return "\n".join(lines) + "\n"
 
 
 def picture(rows):
-    """Draw accuracy against cost, and the published accuracies, whose cost nobody has told, as lines."""
-    from matplotlib.figure import Figure
-
-    from plots import BLUE
-
+    """Draw accuracy against cost, and the published accuracies, whose cost nobody has told, as
+    lines.
+    """
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    axes.errorbar([row["cost"] for row in rows.values()], [100 * row["accuracy"] for row in rows.values()],
-                  yerr=[100 * row["accuracy_deviation"] for row in rows.values()], color=BLUE, marker="o", capsize=4)
+    axes.errorbar(
+        [row["cost"] for row in rows.values()],
+        [100 * row["accuracy"] for row in rows.values()],
+        yerr=[100 * row["accuracy_deviation"] for row in rows.values()],
+        color=BLUE,
+        marker="o",
+        capsize=4,
+    )
     for name, row in rows.items():
-        axes.annotate(name, (row["cost"], 100 * row["accuracy"]), xytext=(8, -12), textcoords="offset points",
-                      color=BLUE, weight="bold")
+        axes.annotate(
+            name,
+            (row["cost"], 100 * row["accuracy"]),
+            xytext=(8, -12),
+            textcoords="offset points",
+            color=BLUE,
+            weight="bold",
+        )
     above = 100
     for name, accuracy in PUBLISHED.items():
-        side = 1 if above - accuracy > 0.2 else -1  # of its line: two labels close to each other keep apart
+        side = (
+            1 if above - accuracy > 0.2 else -1
+        )  # of its line: two labels close to each other keep apart
         axes.axhline(accuracy, color="0.6", linestyle=":", linewidth=1)
-        axes.annotate(name, (1, accuracy), xycoords=("axes fraction", "data"), xytext=(-4, 2 * side),
-                      textcoords="offset points", ha="right", va="bottom" if side > 0 else "top", fontsize=8,
-                      color="0.35")
+        axes.annotate(
+            name,
+            (1, accuracy),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 2 * side),
+            textcoords="offset points",
+            ha="right",
+            va="bottom" if side > 0 else "top",
+            fontsize=8,
+            color="0.35",
+        )
         above = accuracy
-    axes.set(xscale="log", xlabel="Cost: epochs of the plain CNN by plain model.fit", ylabel="Test accuracy, %",
-             xlim=(1, 2000))
+    axes.set(
+        xscale="log",
+        xlabel="Cost: epochs of the plain CNN by plain model.fit",
+        ylabel="Test accuracy, %",
+        xlim=(1, 2000),
+    )
     ticks = (1, 2, 5, 10, 20, 50, 100, 200)
     axes.set_xticks(ticks, ticks)
     axes.minorticks_off()
     return figure
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None):
+    parser = cli.Parser(__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (all)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings a row (%(default)s)")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/leaderboard"), help="(%(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs/leaderboard"), help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)"
+    )
+    options = parser.parse_args(argv)
     if unknown := {*options.rows} - {*ROWS}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    record = options.output_dir / "leaderboard.json"
-    entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
-    worker = None
-    for row in options.rows or ROWS:
-        known = entries.setdefault(row, {})
-        for seed in map(str, range(options.seeds)):
-            if seed in known:
-                continue
-            if not worker:
-                worker = Worker("plain_epoch")
-                worker.turn()  # left out, as it traces
-            known[seed] = train_and_score(row, seed, options.runs_dir, lambda: worker.turn()["calm_seconds"])
-            atomic_io.write_json(record, entries)
-    rows = summaries(entries)
-    (options.output_dir / "leaderboard.md").write_text(table(rows))
-    picture(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)
-    print(f"\n{table(rows)}\nSaved {options.output_dir}/leaderboard.md, leaderboard.json and leaderboard.png")
+
+    def work():
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        record = options.output_dir / "leaderboard.json"
+        entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
+        worker = None
+        for row in options.rows or ROWS:
+            known = entries.setdefault(row, {})
+            for seed in map(str, range(options.seeds)):
+                if seed in known:
+                    continue
+                if not worker:
+                    worker = Worker("plain_epoch")
+                    worker.turn()  # left out, as it traces
+                unit = functools.partial(unit_seconds, worker)
+                known[seed] = train_and_score(row, seed, options.runs_dir, unit)
+                atomic_io.write_json(record, entries)
+        rows = summaries(entries)
+        (options.output_dir / "leaderboard.md").write_text(table(rows))
+        picture(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)
+        print(
+            f"\n{table(rows)}\nSaved {options.output_dir}/leaderboard.md, leaderboard.json and "
+            "leaderboard.png"
+        )
+
+    return cli.exit_code("leaderboard.py", work)
+
+
+def unit_seconds(worker):
+    """Return the seconds of one unit of cost, without what its end was held up."""
+    return worker.turn()["calm_seconds"]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

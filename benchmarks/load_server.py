@@ -1,4 +1,5 @@
-"""Measure serve_model.py over HTTP on this machine: latency, throughput, memory, and what malformed uploads do.
+"""Measure serve_model.py over HTTP on this machine: latency, throughput, memory, and what malformed
+uploads do.
 
     python -m benchmarks.load_server --run pretrained/best
 
@@ -13,15 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-from fmnist import runtime
-
 import numpy as np
 from PIL import Image
 
-import data
-from benchmarks import photographs
-from tools import predict_image
-import train_cnn
+from fmnist import cli, runs, runtime
 
 ROOT = Path(__file__).parent.parent
 ALONE = 300  # requests, one after the other
@@ -31,8 +27,10 @@ PATIENCE = 30  # seconds, for an answer
 
 def request(content, kind="image/png", path="/predict"):
     """Return the bytes of an HTTP request."""
-    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n").encode() + content
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    ).encode() + content
 
 
 async def answered(reader):
@@ -43,12 +41,14 @@ async def answered(reader):
 
 
 async def client(port, requests):
-    """Send requests over one connection, one after the other. Return statuses and seconds of each."""
+    """Send requests over one connection, one after the other. Return statuses and seconds of
+    each.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     statuses, times = [], []
-    for each in requests:
+    for content in requests:
         started = time.perf_counter()
-        writer.write(each)
+        writer.write(content)
         status, _ = await answered(reader)
         times.append(time.perf_counter() - started)
         statuses.append(status)
@@ -59,8 +59,12 @@ async def client(port, requests):
 async def together(port, requests):
     """Send requests by CLIENTS at once. Return statuses and seconds of each, and seconds of all."""
     started = time.perf_counter()
-    results = await asyncio.gather(*(client(port, requests[number::CLIENTS]) for number in range(CLIENTS)))
-    return *([value for result in results for value in result[which]] for which in (0, 1)), time.perf_counter() - started
+    results = await asyncio.gather(
+        *(client(port, requests[number::CLIENTS]) for number in range(CLIENTS))
+    )
+    return *(
+        [value for result in results for value in result[which]] for which in (0, 1)
+    ), time.perf_counter() - started
 
 
 def whole(upload):
@@ -73,15 +77,18 @@ def whole(upload):
 async def malformed(port, uploads):
     """Send each over a connection of its own, some at once. Return how often each status came.
 
-    None is for an upload that is cut off, and not answered, as the server waits for the rest. Raises where another one is
-    not answered in time.
+    None is for an upload that is cut off, and not answered, as the server waits for the rest.
+    Raises where another one is not answered in time.
     """
+
     async def status(upload):
-        async with some:
+        async with at_once:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(upload)
-                return (await asyncio.wait_for(answered(reader), PATIENCE if whole(upload) else 1))[0]
+                return (await asyncio.wait_for(answered(reader), PATIENCE if whole(upload) else 1))[
+                    0
+                ]
             except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
                 if whole(upload):
                     raise
@@ -89,12 +96,14 @@ async def malformed(port, uploads):
             finally:
                 writer.close()
 
-    some = asyncio.Semaphore(CLIENTS)
+    at_once = asyncio.Semaphore(CLIENTS)
     return collections.Counter(await asyncio.gather(*map(status, uploads)))
 
 
 def malformed_uploads(png, jpeg, count):
-    """Return requests that are wrong in one way or another: damaged and cut pictures, other types, broken HTTP."""
+    """Return requests that are wrong in one way or another: damaged and cut pictures, other types,
+    broken HTTP.
+    """
     rng = np.random.default_rng(0)
 
     def damaged(content):
@@ -107,13 +116,21 @@ def malformed_uploads(png, jpeg, count):
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
     boundary = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
     kinds = [
-        lambda: request(damaged(png)), lambda: request(damaged(jpeg), "image/jpeg"),
-        lambda: request(jpeg[:rng.integers(len(jpeg))], "image/jpeg"), lambda: request(rng.bytes(rng.integers(2000))),
-        lambda: request(png, "text/html"), lambda: request(b""), lambda: request(bomb.getvalue()),
+        lambda: request(damaged(png)),
+        lambda: request(damaged(jpeg), "image/jpeg"),
+        lambda: request(jpeg[: rng.integers(len(jpeg))], "image/jpeg"),
+        lambda: request(rng.bytes(rng.integers(2000))),
+        lambda: request(png, "text/html"),
+        lambda: request(b""),
+        lambda: request(bomb.getvalue()),
         lambda: request(png, "multipart/form-data; boundary=x", "/predict/batch"),
-        lambda: request(boundary + damaged(png) + b"\r\n--x--\r\n", "multipart/form-data; boundary=x", "/predict/batch"),
+        lambda: request(
+            boundary + damaged(png) + b"\r\n--x--\r\n",
+            "multipart/form-data; boundary=x",
+            "/predict/batch",
+        ),
         lambda: request(boundary + png, "multipart/form-data; boundary=x", "/predict/batch"),
-        lambda: request(png)[:rng.integers(20, 200)],
+        lambda: request(png)[: rng.integers(20, 200)],
         lambda: request(png, path="/" + "a" * int(rng.integers(1, 3000))),
         lambda: b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
     ]
@@ -127,37 +144,56 @@ def resident_megabytes(process):
 
 def measure(port, process, test, count, bad):
     """Print the tables. Raises SystemExit where an answer is not what it has to be."""
+    from benchmarks import photographs
+
     png, jpegs = io.BytesIO(), []
     Image.fromarray((test.images[0, ..., 0] * 255).astype(np.uint8)).save(png, "PNG")
     small, number = request(png.getvalue()), 0
     while len(jpegs) < 20:
-        jpeg, number = photographs.photograph(test.images[number, ..., 0], np.random.default_rng(number)), number + 1
+        jpeg, number = (
+            photographs.photograph(test.images[number, ..., 0], np.random.default_rng(number)),
+            number + 1,
+        )
         if Image.open(io.BytesIO(jpeg)).size in ((640, 480), (480, 640)):
             jpegs.append(jpeg)
     print("| one client | p50, ms | p99, ms |\n|---|---|---|")
-    for name, requests in (("640 × 480 JPEG", [request(jpegs[number % 20], "image/jpeg") for number in range(ALONE)]),
-                           ("28 × 28 PNG", [small] * ALONE)):
+    for name, requests in (
+        ("640 × 480 JPEG", [request(jpegs[number % 20], "image/jpeg") for number in range(ALONE)]),
+        ("28 × 28 PNG", [small] * ALONE),
+    ):
         asyncio.run(client(port, requests[:20]))
         statuses, times = asyncio.run(client(port, requests))
         expect(set(statuses) == {200}, statuses)
         p50, p99 = (1000 * np.quantile(times, share) for share in (0.5, 0.99))
         print(f"| {name} | {p50:.1f} | {p99:.1f} |")
 
-    print(f"\n| {CLIENTS} clients, 28 × 28 PNG | requests a second | p50, ms | p99, ms | memory of the server, MB |\n"
-          "|---|---|---|---|---|")
+    print(
+        f"\n| {CLIENTS} clients, 28 × 28 PNG | requests a second | p50, ms | p99, ms | "
+        "memory of the server, MB |\n"
+        "|---|---|---|---|---|"
+    )
     for part in range(4):
         statuses, times, seconds = asyncio.run(together(port, [small] * (count // 4)))
         expect(set(statuses) == {200}, statuses)
         p50, p99 = (1000 * np.quantile(times, share) for share in (0.5, 0.99))
-        print(f"| {count // 4 * part + 1:,} to {count // 4 * (part + 1):,} | {len(times) / seconds:.0f} | {p50:.0f} | {p99:.0f} | "
-              f"{resident_megabytes(process):.0f} |", flush=True)
+        print(
+            f"| {count // 4 * part + 1:,} to {count // 4 * (part + 1):,} | "
+            f"{len(times) / seconds:.0f} | {p50:.0f} | {p99:.0f} | "
+            f"{resident_megabytes(process):.0f} |",
+            flush=True,
+        )
 
     statuses = asyncio.run(malformed(port, malformed_uploads(png.getvalue(), jpegs[0], bad)))
     expect(all(status is None or status < 500 for status in statuses), statuses)
     expect(asyncio.run(client(port, [small]))[0] == [200], "no answer afterwards")
-    said = ", ".join(f"{number:,} × {status or 'no answer, as the request was cut off'}"
-                     for status, number in statuses.most_common())
-    print(f"\n{bad:,} malformed uploads: {said}. The server still answers; it has {resident_megabytes(process):.0f} MB.")
+    counts = ", ".join(
+        f"{number:,} × {status or 'no answer, as the request was cut off'}"
+        for status, number in statuses.most_common()
+    )
+    print(
+        f"\n{bad:,} malformed uploads: {counts}. The server still answers; it has "
+        f"{resident_megabytes(process):.0f} MB."
+    )
 
 
 def expect(true, found):
@@ -166,12 +202,16 @@ def expect(true, found):
 
 
 def main(argv=None):
-    parser = runtime.Parser(__doc__)
-    predict_image.add_run_options(parser)
-    parser.add_argument("--requests", type=train_cnn.number(int, 4 * CLIENTS), default=20_000, help="in all (%(default)s)")
-    parser.add_argument("--malformed", type=train_cnn.number(int, 1), default=2_000, help="uploads (%(default)s)")
+    parser = cli.Parser(__doc__)
+    cli.add_run_options(parser)
+    parser.add_argument(
+        "--requests", type=cli.number(int, 4 * CLIENTS), default=20_000, help="in all (%(default)s)"
+    )
+    parser.add_argument(
+        "--malformed", type=cli.number(int, 1), default=2_000, help="uploads (%(default)s)"
+    )
     options = parser.parse_args(argv)
-    run = predict_image.chosen_run(options.run, options.runs_dir)
+    run = runs.find_run(options.run, options.runs_dir)
     command = [sys.executable, "-m", "tools.serve_model", "--run", str(run), "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -179,7 +219,10 @@ def main(argv=None):
             if not (line := next(lines, None)):
                 raise SystemExit("load_server.py: the server does not start")
             port = int(line.split()[2].rpartition(":")[2])
-            print(f"Run: {run}; {runtime.cores()} cores\n", flush=True)
+            print(f"Run: {run}; {runtime.available_cores()} cores\n", flush=True)
+            runtime.configure_tensorflow()
+            import data
+
             measure(port, server.pid, data.load().test, options.requests, options.malformed)
         finally:
             server.terminate()

@@ -1,4 +1,5 @@
-"""Measure how fast training, evaluation and prediction are, beside plain Keras, PyTorch and ONNX Runtime.
+"""Measure how fast training, evaluation and prediction are, beside plain Keras, PyTorch and ONNX
+Runtime.
 
     make bench
 
@@ -7,12 +8,12 @@ or, in an environment of your own,
     python -m benchmarks.measure_speed                    under ten minutes on two cores
     python -m benchmarks.measure_speed --output-dir here
 
-Every side runs in a process of its own (speed_worker.py), and the sides take turns, so that a machine
-whose speed drifts slows all of them. Writes speed.md, speed.json and speed.png. PyTorch and ONNX Runtime
-are compared where they are installed: python -m pip install -r benchmarks/requirements.txt
+Every side runs in a process of its own (speed_worker.py), and the sides take turns, so that a
+machine whose speed drifts slows all of them. Writes speed.md, speed.json and speed.png. PyTorch and
+ONNX Runtime
+are compared where they are installed: python -m pip install -e ".[bench]"
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -26,12 +27,12 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-import data
+from fmnist import cli, source
 
+ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
-NOISY = 0.3          # a spread above it makes a ratio worth little
-CALM = 0.03          # an epoch whose end was held up by no more than this share of it
+NOISY = 0.3  # a spread above it makes a ratio worth little
+CALM = 0.03  # an epoch whose end was held up by no more than this share of it
 SIZES = (7500, 15000, 30000, 60000)
 BATCHES = (32, 64, 128, 256, 512, 1024)
 
@@ -60,8 +61,14 @@ class Worker:
     def __init__(self, *side):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.speed_worker", *side], cwd=ROOT, env=default_environment(), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
+            [sys.executable, "-m", "benchmarks.speed_worker", *side],
+            cwd=ROOT,
+            env=default_environment(),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
         self.about = self.answer()
 
     def turn(self, **options):
@@ -81,13 +88,19 @@ class Worker:
 
 
 def default_environment():
-    """TensorFlow's own defaults, whatever the caller's environment says, and no chatter to fill a pipe."""
-    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    """TensorFlow's own defaults, whatever the caller's environment says, and no chatter to fill a
+    pipe.
+    """
+    environment = {
+        key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"
+    }
     return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def take_turns(sides, rounds=ROUNDS):
-    """Return what is known about every side, and its answers. A turn before the first one is left out."""
+    """Return what is known about every side, and its answers. A turn before the first one is left
+    out.
+    """
     with contextlib.ExitStack() as stack:
         workers, about = {}, {}
         for name, side in sides.items():
@@ -115,6 +128,7 @@ def summary(values):
 
 # What is measured. Every function returns a part of speed.json.
 
+
 def measure_training():
     about, answers = take_turns({**TRAINING, LIMIT: ("matrix_multiply",)})
     limit = summary([answer["rate"] for answer in answers[LIMIT]])
@@ -126,15 +140,23 @@ def measure_training():
         epochs = answers[name]
         calm = [epoch for epoch in epochs if epoch["stall"] < CALM * epoch["seconds"]] or epochs
         network = name.split(",")[0]
-        row = {**about[name], **summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in calm]),
-               "with_stalls": summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in epochs]),
-               "stalled": len(epochs) - len(calm), "longest_stall": max(epoch["stall"] for epoch in epochs),
-               "val_accuracy": epochs[-1]["val_accuracy"]}
+        row = {
+            **about[name],
+            **summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in calm]),
+            "with_stalls": summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in epochs]),
+            "stalled": len(epochs) - len(calm),
+            "longest_stall": max(epoch["stall"] for epoch in epochs),
+            "val_accuracy": epochs[-1]["val_accuracy"],
+        }
         row["rate"] = about[f"{network}, plain Keras"]["flops"] / row["median"] * 1e6
         row["share"] = row["rate"] / limit["median"]
         rows[name] = row
-    return {"limit": limit, "training": rows, "validated": about["dropout_cnn, ours"]["validated"],
-            "images": answers["dropout_cnn, ours"][0]["images"]}
+    return {
+        "limit": limit,
+        "training": rows,
+        "validated": about["dropout_cnn, ours"]["validated"],
+        "images": answers["dropout_cnn, ours"][0]["images"],
+    }
 
 
 def measure_prediction():
@@ -142,8 +164,11 @@ def measure_prediction():
     rows = {}
     for name, turns in answers.items():
         singles = sorted(1e3 * seconds for turn in turns for seconds in turn["one_image"])
-        rows[name] = {"evaluation": summary([turn["evaluation"] for turn in turns]),
-                      "p50": singles[len(singles) // 2], "p99": singles[int(len(singles) * 0.99)]}
+        rows[name] = {
+            "evaluation": summary([turn["evaluation"] for turn in turns]),
+            "p50": singles[len(singles) // 2],
+            "p99": singles[int(len(singles) * 0.99)],
+        }
     return {"prediction": {name: rows.get(name, about[name]) for name in PREDICTION}}
 
 
@@ -159,36 +184,49 @@ def measure_cost():
             if number:  # the first one is left out
                 times[images, batch].append(1e6 * seconds / images)
     worker.stop()
-    return {"by_images": {images: statistics.median(times[images, 256]) for images in SIZES},
-            "by_batch": {batch: statistics.median(times[SIZES[0], batch]) for batch in BATCHES}}
+    return {
+        "by_images": {images: statistics.median(times[images, 256]) for images in SIZES},
+        "by_batch": {batch: statistics.median(times[SIZES[0], batch]) for batch in BATCHES},
+    }
 
 
 def measure_start_up():
-    """Seconds of --help, of the bare import of TensorFlow and to the first batch, and peak memory in GB."""
+    """Seconds of --help, of the bare import of TensorFlow and to the first batch, and peak memory
+    in GB.
+    """
     times = {"help": [], "import": [], "first_batch": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(3):
             print("start-up", flush=True)
-            times["help"].append(max(run("train_cnn.py", "--help")[0], run("evaluate_model.py", "--help")[0]))
+            times["help"].append(
+                max(run("train_cnn.py", "--help")[0], run("evaluate_model.py", "--help")[0])
+            )
             times["import"].append(run("-c", "import tensorflow")[0])
             times["first_batch"].append(seconds_to_first_batch(folder))
         print("peak memory", flush=True)
         training = run("train_cnn.py", "--epochs", "1", "--runs-dir", folder, "--name", "run")
         evaluation = run("evaluate_model.py", f"{folder}/run")
-    return {"start_up": {name: statistics.median(values) for name, values in times.items()},
-            "memory": {"train_cnn.py": training[1], "evaluate_model.py": evaluation[1]},
-            "evaluate_model.py": evaluation[0]}
+    return {
+        "start_up": {name: statistics.median(values) for name, values in times.items()},
+        "memory": {"train_cnn.py": training[1], "evaluate_model.py": evaluation[1]},
+        "evaluate_model.py": evaluation[0],
+    }
 
 
 def run(*command):
     """Return the seconds and the peak memory, in GB, of a Python process."""
     begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=default_environment(),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=default_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024 ** 2
+    return time.perf_counter() - begin, usage.ru_maxrss / 1024**2
 
 
 def seconds_to_first_batch(folder):
@@ -197,8 +235,11 @@ def seconds_to_first_batch(folder):
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(ROOT)
-        os.execve(sys.executable, [sys.executable, "train_cnn.py", "--limit", "600", "--runs-dir", folder],
-                  default_environment())
+        os.execve(
+            sys.executable,
+            [sys.executable, "train_cnn.py", "--limit", "600", "--runs-dir", folder],
+            default_environment(),
+        )
     shown = b""
     while not re.search(rb"\d+/\d+\x1b", shown):
         shown += os.read(terminal, 1000)
@@ -211,13 +252,19 @@ def seconds_to_first_batch(folder):
 
 # What is written.
 
+
 def table(results):
     """Return the results as Markdown."""
     training, plain = results["training"], None
-    lines = [f"{results['machine']}; {results['versions']}. The limit, the best float32 matrix product: "
-             f"{results['limit']['median'] / 1e9:.0f} GFLOP/s (spread {results['limit']['spread']:.0%}).", "",
-             "| an epoch of training, with validation | µs an image | spread | GFLOP/s | of the limit | "
-             "÷ plain Keras | ÷ plain Keras with its stalls |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"{results['machine']}; {results['versions']}. The limit, the best float32 matrix product: "
+        f"{results['limit']['median'] / 1e9:.0f} GFLOP/s "
+        f"(spread {results['limit']['spread']:.0%}).",
+        "",
+        "| an epoch of training, with validation | µs an image | spread | GFLOP/s | of the limit | "
+        "÷ plain Keras | ÷ plain Keras with its stalls |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, row in training.items():
         if "missing" in row:
             lines.append(f"| {name} | {row['missing']} is not installed | | | | | |")
@@ -229,21 +276,36 @@ def table(results):
         lines.append(
             f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
             f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{noisy} | "
-            f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |")
-    lines += ["", f"Medians of the calm epochs, of {results['images']:,} images each. {stalls(training)} "
-              f"{same_learning(results)}", "",
-              "| prediction by `dropout_cnn` | 10,000 images, s | one image, p50, ms | p99, ms |", "|---|---|---|---|"]
+            f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |"
+        )
+    lines += [
+        "",
+        f"Medians of the calm epochs, of {results['images']:,} images each. {stalls(training)} "
+        f"{same_learning(results)}",
+        "",
+        "| prediction by `dropout_cnn` | 10,000 images, s | one image, p50, ms | p99, ms |",
+        "|---|---|---|---|",
+    ]
     for name, row in results["prediction"].items():
-        lines.append(f"| {name} | {row['missing']} is not installed | | |" if "missing" in row else
-                     f"| {name} | {row['evaluation']['median']:.2f} | {row['p50']:.2f} | {row['p99']:.2f} |")
+        lines.append(
+            f"| {name} | {row['missing']} is not installed | | |"
+            if "missing" in row
+            else f"| {name} | {row['evaluation']['median']:.2f} | {row['p50']:.2f} | "
+            f"{row['p99']:.2f} |"
+        )
     start, memory = results["start_up"], results["memory"]
     largest = results["by_images"][SIZES[-1]]
     off = max(abs(cost / largest - 1) for cost in results["by_images"].values())
-    lines += ["", f"`--help` answers in {start['help']:.1f} s. The first batch is trained {start['first_batch']:.1f} s "
-              f"after the command, of which the bare import of TensorFlow takes {start['import']:.1f} s. "
-              f"`train_cnn.py` needs {memory['train_cnn.py']:.2f} GB of memory, `evaluate_model.py` "
-              f"{memory['evaluate_model.py']:.2f} GB and {results['evaluate_model.py']:.0f} s. "
-              f"From {SIZES[0]:,} to {SIZES[-1]:,} images the time an image takes differs by up to {off:.0%}."]
+    lines += [
+        "",
+        f"`--help` answers in {start['help']:.1f} s. The first batch is trained "
+        f"{start['first_batch']:.1f} s "
+        f"after the command, of which the bare import of TensorFlow takes {start['import']:.1f} s. "
+        f"`train_cnn.py` needs {memory['train_cnn.py']:.2f} GB of memory, `evaluate_model.py` "
+        f"{memory['evaluate_model.py']:.2f} GB and {results['evaluate_model.py']:.0f} s. "
+        f"From {SIZES[0]:,} to {SIZES[-1]:,} images the time an image takes differs by up to "
+        f"{off:.0%}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -252,27 +314,44 @@ def stalls(training):
     stalled = {name: row for name, row in training.items() if row.get("stalled")}
     if not stalled:
         return "No epoch was held up at its end."
-    return "Held up at its end: " + "; ".join(
-        f"{name}, {row['stalled']} of {row['with_stalls']['n']} epochs, "
-        f"by up to {row['longest_stall']:.1f} s" for name, row in stalled.items()) + "."
+    return (
+        "Held up at its end: "
+        + "; ".join(
+            f"{name}, {row['stalled']} of {row['with_stalls']['n']} epochs, "
+            f"by up to {row['longest_stall']:.1f} s"
+            for name, row in stalled.items()
+        )
+        + "."
+    )
 
 
 def same_learning(results):
-    """Return a sentence that compares the accuracies of both sides on the same validation images."""
+    """Return a sentence that compares the accuracies of both sides on the same validation
+    images.
+    """
     training, validated = results["training"], results["validated"]
     parts = []
     for name, row in training.items():
         if name.endswith("ours"):
             plain = training[name.replace("ours", "plain Keras")]
             if plain["parameters"] != row["parameters"]:
-                sys.exit(f"{name}: {row['parameters']} parameters, plain Keras has {plain['parameters']}")
+                sys.exit(
+                    f"{name}: {row['parameters']} parameters, plain Keras has {plain['parameters']}"
+                )
             mean = (plain["val_accuracy"] + row["val_accuracy"]) / 2
             # Two standard deviations of the difference of two shares.
             noise = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
-            verdict = "within" if abs(row["val_accuracy"] - plain["val_accuracy"]) <= noise else "NOT within"
-            parts.append(f"{name.split(',')[0]} {plain['val_accuracy']:.1%} and {row['val_accuracy']:.1%}, "
-                         f"{verdict} the noise of ± {noise:.1%}")
-    return f"Validation accuracy of plain Keras and ours after {ROUNDS + 1} epochs: {'; '.join(parts)}."
+            verdict = (
+                "within"
+                if abs(row["val_accuracy"] - plain["val_accuracy"]) <= noise
+                else "NOT within"
+            )
+            parts.append(
+                f"{name.split(',')[0]} {plain['val_accuracy']:.1%} and {row['val_accuracy']:.1%}, "
+                f"{verdict} the noise of ± {noise:.1%}"
+            )
+    accuracies = "; ".join(parts)
+    return f"Validation accuracy of plain Keras and ours after {ROUNDS + 1} epochs: {accuracies}."
 
 
 def picture(results):
@@ -284,17 +363,42 @@ def picture(results):
     bars, cost = figure.subplots(1, 2, width_ratios=(1.3, 1))
     rows = {name: row for name, row in results["training"].items() if "missing" not in row}
     colours = [BLUE if "ours" in name else "0.65" for name in rows]
-    drawn = bars.barh(list(rows), [row["median"] for row in rows.values()], color=colours,
-                      xerr=[row["median"] * row["spread"] / 2 for row in rows.values()], ecolor="0.3")
-    bars.bar_label(drawn, [f" {row['median']:.0f}" for row in rows.values()], label_type="center", color="white")
+    drawn = bars.barh(
+        list(rows),
+        [row["median"] for row in rows.values()],
+        color=colours,
+        xerr=[row["median"] * row["spread"] / 2 for row in rows.values()],
+        ecolor="0.3",
+    )
+    bars.bar_label(
+        drawn,
+        [f" {row['median']:.0f}" for row in rows.values()],
+        label_type="center",
+        color="white",
+    )
     bars.invert_yaxis()
     bars.set(xlabel="µs an image", title="An epoch of training with validation")
-    cost.plot(results["by_images"].keys(), results["by_images"].values(), "o-", color=BLUE,
-              label="images, in batches of 256")
-    cost.plot(results["by_batch"].keys(), results["by_batch"].values(), "s--", color=RED,
-              label=f"size of the batch, {SIZES[0]:,} images")
-    cost.set(xscale="log", xlabel="Images, or images in a batch", ylabel="µs an image", ylim=(0, None),
-             title="How the cost grows (dropout_cnn)")
+    cost.plot(
+        results["by_images"].keys(),
+        results["by_images"].values(),
+        "o-",
+        color=BLUE,
+        label="images, in batches of 256",
+    )
+    cost.plot(
+        results["by_batch"].keys(),
+        results["by_batch"].values(),
+        "s--",
+        color=RED,
+        label=f"size of the batch, {SIZES[0]:,} images",
+    )
+    cost.set(
+        xscale="log",
+        xlabel="Images, or images in a batch",
+        ylabel="µs an image",
+        ylim=(0, None),
+        title="How the cost grows (dropout_cnn)",
+    )
     ticks = (*BATCHES[::2], *SIZES[::3])
     cost.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     cost.minorticks_off()
@@ -322,27 +426,36 @@ def versions():
     return ", ".join(found)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)")
-    folder = parser.parse_args().output_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    data.find()  # fetched now, not while the clock runs
-    begin = time.perf_counter()
-    results = {"machine": machine(), "versions": versions(),
-               **measure_start_up(), **measure_training(), **measure_prediction(), **measure_cost()}
-    results["seconds"] = time.perf_counter() - begin
-    (folder / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "speed.md").write_text(table(results))
-    picture(results).savefig(folder / "speed.png", dpi=150)
-    print(f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
-          f"Saved {folder}/speed.md, speed.json and speed.png")
+def main(argv=None):
+    parser = cli.Parser(__doc__)
+    parser.add_argument(
+        "--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)"
+    )
+    folder = parser.parse_args(argv).output_dir
+
+    def work():
+        folder.mkdir(parents=True, exist_ok=True)
+        source.find()  # fetched now, not while the clock runs
+        begin = time.perf_counter()
+        results = {
+            "machine": machine(),
+            "versions": versions(),
+            **measure_start_up(),
+            **measure_training(),
+            **measure_prediction(),
+            **measure_cost(),
+        }
+        results["seconds"] = time.perf_counter() - begin
+        (folder / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
+        (folder / "speed.md").write_text(table(results))
+        picture(results).savefig(folder / "speed.png", dpi=150)
+        print(
+            f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
+            f"Saved {folder}/speed.md, speed.json and speed.png"
+        )
+
+    return cli.exit_code("measure_speed.py", work)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (data.DataError, OSError) as error:
-        sys.exit(f"measure_speed.py: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted, nothing was written.")
+    sys.exit(main())

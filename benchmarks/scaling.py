@@ -1,11 +1,12 @@
-"""How much faster a sweep is on several workers: the same trainings on one core, on both, and on a worker for each.
+"""How much faster a sweep is on several workers: the same trainings on one core, on both, and on a
+worker for each.
 
     python -m benchmarks.scaling                  some ten minutes
 
-The three ways take turns, each in processes of its own; medians are compared. Needs Linux and two cores.
+The three ways take turns, each in processes of its own; medians are compared. Needs Linux and two
+cores.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -13,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from fmnist import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTESTANT, SEEDS = "lenet_l2", 4
@@ -26,17 +29,34 @@ WAYS = {  # cores, and options of compare_models.py
 def seconds(cores, options):
     """Return how long the sweep takes, start-up, evaluation and table included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tools.compare_models", CONTESTANT,
-                   "--seeds", str(SEEDS), "--epochs", "3", "--limit", "20000",
-                   "--output-dir", folder, *options]
+        command = [
+            sys.executable,
+            "-m",
+            "tools.compare_models",
+            CONTESTANT,
+            "--seeds",
+            str(SEEDS),
+            "--epochs",
+            "3",
+            "--limit",
+            "20000",
+            "--output-dir",
+            folder,
+            *options,
+        ]
         started = time.perf_counter()
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
-                       preexec_fn=lambda: os.sched_setaffinity(0, cores))
+        subprocess.run(
+            command,
+            check=True,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
         return time.perf_counter() - started
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     rounds = parser.parse_args().rounds
     measured = {way: [] for way in WAYS}
@@ -46,7 +66,10 @@ def main():
             print(f"{way}: {measured[way][-1]:.0f} s", flush=True)
     medians = {way: statistics.median(times) for way, times in measured.items()}
     slowest = next(iter(medians.values()))
-    print(f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n|---|---|---|---|")
+    print(
+        f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n"
+        "|---|---|---|---|"
+    )
     for way, median in medians.items():
         spread = (max(measured[way]) - min(measured[way])) / median
         print(f"| {way} | {median:.0f} | {spread:.0%} | {median / slowest:.2f} |")

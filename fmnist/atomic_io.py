@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all, whenever a process is killed and wherever a disk is full.
+"""Atomic writes: files and folders that appear complete or not at all, whenever a process is killed or a disk is full.
 
-What is not complete has a name that begins with UNFINISHED, and the process and the machine that write it.
+What is not complete is a temporary file, whose name begins with TEMPORARY_PREFIX and names process and machine.
 """
 
 import contextlib
@@ -12,20 +12,22 @@ import shutil
 import socket
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-UNFINISHED = ".unfinished-"
-PROCESS = secrets.token_hex(4)  # in a container, the process before this one may well have had its number
-MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # short, and without what a file's name may not have
+TEMPORARY_PREFIX = ".unfinished-"
+PROCESS_TOKEN = secrets.token_hex(4)  # in a container, the process before this one may well have had its number
+MACHINE_ID = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # short, and without what a file's name may not have
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of `path` once it is complete.
 
     It ends like `path`, as some writers tell the format by the suffix.
     """
-    temporary = path.with_name(unfinished_name(path.name))
+    temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
         _to_disk(temporary)
@@ -35,12 +37,12 @@ def whole_file(path):
 
 
 @contextlib.contextmanager
-def whole_files(folder):
+def atomic_writes(folder: Path) -> Iterator[Path]:
     """Give a temporary folder; its files take their places in `folder` once all of them are complete.
 
     Only a process that ends in that very moment leaves new ones beside old ones. Raises OSError.
     """
-    with unfinished_folder(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         yield temporary
         places = {path: folder / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
         for path, place in places.items():
@@ -53,34 +55,36 @@ def whole_files(folder):
 
 
 @contextlib.contextmanager
-def unfinished_folder(parent):
+def temporary_folder(parent: Path) -> Iterator[Path]:
     """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
     parent.mkdir(parents=True, exist_ok=True)
-    sweep(parent)
-    with tempfile.TemporaryDirectory(prefix=unfinished_name(""), dir=parent, ignore_cleanup_errors=True) as folder:
+    remove_stale_temp_files(parent)
+    with tempfile.TemporaryDirectory(prefix=temporary_name(""), dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
-def unfinished_name(name):
-    return f"{UNFINISHED}{os.getpid()}-{MACHINE}-{PROCESS}-{name}"
+def temporary_name(name: str) -> str:
+    """Return the name of the temporary file of this process beside the file `name`."""
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-{MACHINE_ID}-{PROCESS_TOKEN}-{name}"
 
 
-def write_json(path, content):
-    with whole_file(path) as temporary:
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def sweep(folder):
-    """Remove the unfinished files of processes of this machine that are no more."""
-    for path in folder.glob(f"{UNFINISHED}*"):
-        owner, machine, process, *_ = path.name.removeprefix(UNFINISHED).split("-") + ["", ""]
+def remove_stale_temp_files(folder: Path) -> None:
+    """Remove the temporary files in a folder that processes of this machine left which no longer run."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        owner, machine, process, *_ = path.name.removeprefix(TEMPORARY_PREFIX).split("-") + ["", ""]
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            alive = process == PROCESS if int(owner) == os.getpid() else is_alive(int(owner))
-            if machine == MACHINE and not alive:
+            alive = process == PROCESS_TOKEN if int(owner) == os.getpid() else is_alive(int(owner))
+            if machine == MACHINE_ID and not alive:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_alive(process):
+def is_alive(process: int) -> bool:
     """Return whether a process of this machine runs, by its number."""
     if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
         return True
@@ -93,6 +97,6 @@ def is_alive(process):
     return True
 
 
-def _to_disk(path):
+def _to_disk(path: Path) -> None:
     with open(path, "r+b") as stream:
         os.fsync(stream.fileno())

@@ -1,7 +1,15 @@
-"""Web pages that hold their pictures in themselves and need no network: texts and rows in, HTML out."""
+"""Self-contained HTML pages, with their figures in them: texts, rows and figures in, HTML out."""
 
 import base64
 import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+REPORT = "report.html"
+DPI = 110
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem 1rem 2rem max(1rem, 50vw - 30rem); }
@@ -14,7 +22,26 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 
 
-def page(title, *parts):
+def write(folder: Path, title: str, before: Sequence[str], figures: dict[str, Figure], captions: dict[str, str],
+          after: Sequence[str] = ()) -> None:
+    """Write figures/NAME.png and report.html into a folder.
+
+    Args:
+        before, after: HTML in front of the figures and behind them, as the functions below return it.
+        figures: by name, in their order on the page.
+        captions: by the name of a figure.
+    """
+    (folder / "figures").mkdir()
+    pictures = []
+    for name, figure in figures.items():
+        path = folder / "figures" / f"{name}.png"
+        figure.savefig(path, dpi=DPI)
+        pictures.append(picture(path, captions[name]))
+    content = page(title, *before, *pictures, *after)
+    (folder / REPORT).write_text(content, encoding="utf-8", errors="xmlcharrefreplace")
+
+
+def page(title: str, *parts: str) -> str:
     """Return a page whose parts are HTML, as the functions below return it."""
     body = "\n".join(parts)
     return f"""<!DOCTYPE html>
@@ -27,22 +54,24 @@ def page(title, *parts):
 """
 
 
-def heading(text):
+def heading(text: str) -> str:
+    """Return a heading of the second level."""
     return f"<h2>{html.escape(text)}</h2>"
 
 
-def paragraph(text):
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
     return f"<p>{html.escape(text)}</p>"
 
 
-def table(head, rows):
-    """head: a text a column; rows: lists of what belongs under them."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table. head: a text a column; rows: what belongs under them."""
     cells = [f"<th>{html.escape(text)}</th>" for text in head]
     lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
     return "<table><tr>" + "</tr>\n<tr>".join(["".join(cells), *lines]) + "</tr></table>"
 
 
-def picture(path, caption):
-    """path: of a PNG file, whose bytes go into the page."""
+def picture(path: Path, caption: str) -> str:
+    """Return a figure with its caption. path: of a PNG file, whose bytes go into the page."""
     return (f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
             f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>')

@@ -1,106 +1,53 @@
-"""What every script needs around its work: TensorFlow's settings, and how it speaks when it ends.
+"""TensorFlow's settings: fast on a CPU, quiet and repeatable."""
 
-A script imports this before all else, so that a missing package is one line and no traceback, reads
-its options with a `Parser`, does its work under `exit_code()`, and calls `start()` in it, so that
-`--help` need not wait for TensorFlow.
-"""
-
-import argparse
 import contextlib
-import importlib.util
+import functools
 import os
-import signal
 import sys
 import traceback
+import types
+import warnings
+from collections.abc import Iterator
 
-NEEDED = ("tensorflow", "keras", "numpy", "sklearn", "matplotlib")
-missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
-if missing:
-    raise SystemExit(f"not installed: {', '.join(missing)}; try: python -m pip install -r requirements.txt")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which a script answers as it answers Ctrl-C."""
+from fmnist import cli
 
 
-class Parser(argparse.ArgumentParser):
-    """Options after a docstring, where a wrong one is answered with one line and exit code 2."""
+def configure_tensorflow(seed: int | None = None, concurrent_operations: int | None = None) -> None:
+    """Import TensorFlow and Keras, fast and quiet; with a seed, make all that they compute repeatable.
 
-    def __init__(self, docstring):
-        super().__init__(description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter,
-                         allow_abbrev=False, usage=argparse.SUPPRESS)
+    What the user set in the environment counts. Where TensorFlow is running before, as in a notebook, what can still be
+    set is set, and one warning names the rest.
 
-    def error(self, message):
-        super().error(one_line(message))
+    Args:
+        concurrent_operations: number of operations that share the cores, each keeping to its own; None leaves it to
+            TensorFlow.
 
-
-def path_option(text):
-    """An argparse type: the empty name that an unset variable leaves would mean the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("an empty name")
-    return text
-
-
-def exit_code(script, work, errors):
-    """Call work() and return the exit code: 0, or 1, 130 or 143 with a line on stderr.
-
-    errors: classes of exceptions that are the user's to mend, beside OSError and want of memory.
+    Raises:
+        UserError: where Keras does not start, or runs on another backend.
     """
-    def terminate(number, frame):
-        raise Terminated
-
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can hold what no terminal can show
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        work()
-        return 0
-    except (*errors, OSError) as error:
-        print(f"{script}: {one_line(error)}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print(f"{script}: out of memory; close other programs", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def one_line(message):
-    """Return an exception, or a text, as one line."""
-    if isinstance(message, OSError) and message.strerror:
-        message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
-    return " ".join(str(message).split("\n"))
-
-
-def start(seed=None, at_once=None):
-    """Import TensorFlow, fast and quiet; with a seed, make all that it computes repeatable.
-
-    at_once: number of operations that share the cores, each keeping to its own; None leaves it to TensorFlow.
-    What the user set in the environment wins, but for Keras' backend, which has to be TensorFlow.
-    """
+    was_running = "tensorflow" in sys.modules
+    too_late = []
     # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
+    if was_running and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+        too_late.append("oneDNN is as TensorFlow has it")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if at_once:
-        for name, number in threads(cores(), at_once).items():
-            os.environ.setdefault(name, number)
+    threads = thread_counts(available_cores(), concurrent_operations) if concurrent_operations else {}
+    to_set = {name: count for name, count in threads.items() if name not in os.environ}
+    os.environ.update(to_set)
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    try:
-        with quiet():
-            import tensorflow as tf
-            tf.config.list_physical_devices()
-        import keras
-    except Exception as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        readers = os.path.join("backend", "config.py"), os.path.join("keras", "backend.py")  # Keras' and TensorFlow's
-        if not frame.f_code.co_filename.endswith(readers):
-            raise
-        path = os.path.join(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
-        raise OSError(f"Keras does not start with the settings in {path}; mend or remove it") from None
-
-    # A keras.json may also say otherwise.
+    keras, tf = _import_quietly()
+    if was_running and to_set:
+        try:
+            tf.config.threading.set_inter_op_parallelism_threads(int(threads["TF_NUM_INTEROP_THREADS"]))
+            tf.config.threading.set_intra_op_parallelism_threads(int(threads["TF_NUM_INTRAOP_THREADS"]))
+        except RuntimeError:  # it has computed something
+            too_late.append("its threads are as they were")
+    if too_late:
+        _warn_once(f"TensorFlow was running before: {' and '.join(too_late)}, so that training may take longer. "
+                   "Restart Python and start with this project to avoid it.")
+    if keras.config.backend() != "tensorflow":
+        raise cli.UserError(f"Keras runs on {keras.config.backend()}; restart Python with KERAS_BACKEND=tensorflow")
+    # A keras.json may say otherwise.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     if seed is not None:
@@ -108,39 +55,54 @@ def start(seed=None, at_once=None):
         tf.config.experimental.enable_op_determinism()
 
 
-def cores():
+def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads(cores, at_once):
+def thread_counts(cores: int, concurrent_operations: int) -> dict[str, str]:
     """Return the environment in which TensorFlow lets so many operations share so many cores."""
-    at_once = min(at_once, cores)
-    return {"TF_NUM_INTEROP_THREADS": str(at_once), "TF_NUM_INTRAOP_THREADS": str(cores // at_once)}
+    concurrent_operations = min(concurrent_operations, cores)
+    return {"TF_NUM_INTEROP_THREADS": str(concurrent_operations),
+            "TF_NUM_INTRAOP_THREADS": str(cores // concurrent_operations)}
 
 
 @contextlib.contextmanager
-def output_to(path):
-    """Append what is printed to a file, whose folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        yield
+def quiet() -> Iterator[None]:
+    """Keep TensorFlow's messages, about missing GPUs or conversions, off standard error, unless the user asked for them.
 
-
-@contextlib.contextmanager
-def quiet():
-    """Keep TensorFlow's chatter, about missing GPUs or conversions, off stderr, unless the user asked for it.
-
-    It is written from C++ before the log level counts, so the file descriptor itself is moved.
+    They are written from C++ before the log level counts, so the file descriptor itself is moved.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         yield
         return
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nowhere)
+        os.close(null)
+
+
+def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
+    """Return the modules keras and tensorflow. Raises UserError where a keras.json stops Keras."""
+    try:
+        with quiet():
+            import tensorflow as tf
+            tf.config.list_physical_devices()
+        import keras
+        return keras, tf
+    except Exception as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        readers = os.path.join("backend", "config.py"), os.path.join("keras", "backend.py")  # Keras' and TensorFlow's
+        if not frame.f_code.co_filename.endswith(readers):
+            raise
+        path = os.path.join(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json")
+        raise cli.UserError(f"Keras does not start with the settings in {path}; mend or remove it") from None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import data
-from fmnist import runtime
-import evaluate_model
-from fmnist import runs
+from fmnist import runs, runtime, source
 from tests.synthetic_data import made_arrays, write_folder
 
 
@@ -24,7 +21,7 @@ def pytest_configure(config):
         return  # this process only hands out tests to others
     # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    runtime.start()
+    runtime.configure_tensorflow(concurrent_operations=2)
     import tensorflow as tf
 
     tf.get_logger().disabled = True  # it complains of many trainings in one process, which no script has
@@ -35,8 +32,8 @@ def no_data(monkeypatch, tmp_path):
     """A machine without Fashion-MNIST, without network and without apt."""
     monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "usr/share/datasets/fashion-mnist")
-    monkeypatch.setattr(data, "MIRRORS", ((tmp_path / "no mirror").as_uri() + "/",))
+    monkeypatch.setattr(source, "DEBIAN_FOLDER", tmp_path / "usr/share/datasets/fashion-mnist")
+    monkeypatch.setattr(source, "MIRRORS", ((tmp_path / "no mirror").as_uri() + "/",))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
 
@@ -45,7 +42,7 @@ def no_data(monkeypatch, tmp_path):
 def made_folder(no_data, monkeypatch, tmp_path):
     """A folder with made data, which data.py takes for the official one."""
     folder = tmp_path / "made"
-    monkeypatch.setattr(data, "FILES", write_folder(folder, made_arrays()))
+    monkeypatch.setattr(source, "FILES", write_folder(folder, made_arrays()))
     return folder
 
 
@@ -58,7 +55,7 @@ def made_data(made_folder, monkeypatch):
 @pytest.fixture
 def unlearnable_data(made_data, monkeypatch):
     """Labels by chance: what is learnt of them makes every other image's loss higher."""
-    monkeypatch.setattr(data, "FILES", write_folder(made_data, made_arrays(random_labels=True)))
+    monkeypatch.setattr(source, "FILES", write_folder(made_data, made_arrays(random_labels=True)))
 
 
 @pytest.fixture
@@ -82,8 +79,9 @@ def interrupted_after_an_epoch(monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Spare an evaluation the seconds that drawing takes."""
-    monkeypatch.setattr(evaluate_model, "draw", lambda *arguments: {})
-    monkeypatch.setattr(evaluate_model, "page", lambda *arguments: "")
+    import plots
+
+    monkeypatch.setattr(plots, "evaluation_figures", lambda *arguments: {})
 
 
 @pytest.fixture
@@ -102,7 +100,7 @@ def browser():
 def real_data():
     """Skips where Fashion-MNIST is not on this machine: tests download nothing."""
     cache = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets/fashion-mnist"
-    for folder in (os.environ.get("FASHION_MNIST_DIR"), cache, data.DEBIAN_FOLDER):
+    for folder in (os.environ.get("FASHION_MNIST_DIR"), cache, source.DEBIAN_FOLDER):
         if folder and (Path(folder) / "train-images-idx3-ubyte.gz").exists():
             return str(folder)
     pytest.skip("Fashion-MNIST is not installed")

@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 
-import data
+from fmnist import source
 
 TRAIN, TEST = 600, 200
 
@@ -31,11 +31,11 @@ def idx_bytes(array):
 
 
 def write_folder(folder, arrays):
-    """Write the four files and return what data.FILES has to say of them."""
+    """Write the four files and return what source.FILES has to say of them."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, array in zip(data.FILES, arrays):
+    for name, array in zip(source.FILES, arrays):
         content = idx_bytes(array)
         (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
-        files[name] = data.File(array.shape, hashlib.sha256(content).hexdigest())
+        files[name] = source.File(array.shape, hashlib.sha256(content).hexdigest())
     return files

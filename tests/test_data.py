@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import data
+from fmnist import source
 from tests.synthetic_data import TEST, TRAIN, idx_bytes, made_arrays, write_folder
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -53,7 +54,7 @@ def test_the_split_is_stratified_and_follows_the_seed(made_data):
     (10, 20, (10, 10)),
 ])
 def test_sizes(made_data, val_size, limit, expected):
-    assert data.split_sizes(val_size, limit) == expected
+    assert source.split_sizes(val_size, limit) == expected
     dataset = data.load(val_size=val_size, limit=limit)
     assert (len(dataset.train.labels), len(dataset.validation.labels)) == expected
     assert len(dataset.test.labels) == TEST
@@ -64,7 +65,7 @@ def test_sizes(made_data, val_size, limit, expected):
     (100, 0), (100, 19), (100, TRAIN + 1),
 ])
 def test_impossible_sizes_are_refused(made_data, val_size, limit):
-    with pytest.raises(data.DataError):
+    with pytest.raises(source.DataError):
         data.load(val_size=val_size, limit=limit)
 
 
@@ -134,14 +135,14 @@ DAMAGES = {
 def test_a_wrong_file_is_named_in_one_line_and_left_as_it_is(made_data, damage):
     damage(made_data / f"{IMAGES}.gz")
     before = {path: path.read_bytes() for path in made_data.iterdir() if path.is_file()}
-    with pytest.raises(data.DataError, match=DAMAGES[damage]) as caught:
+    with pytest.raises(source.DataError, match=DAMAGES[damage]) as caught:
         data.load(val_size=100)
     assert IMAGES in str(caught.value) and "\n" not in str(caught.value)
     assert before == {path: path.read_bytes() for path in made_data.iterdir() if path.is_file()}
 
 
 def test_unzipped_files_are_read_too(made_data):
-    for name in data.FILES:
+    for name in source.FILES:
         zipped = made_data / f"{name}.gz"
         (made_data / name).write_bytes(gzip.decompress(zipped.read_bytes()))
         zipped.unlink()
@@ -153,10 +154,10 @@ def test_a_named_folder_comes_first_and_must_be_right(made_folder, monkeypatch, 
     write_folder(cache, made_arrays())
     assert data.load(made_folder, 100).source == str(made_folder)
     for folder in (tmp_path / "nowhere", tmp_path, made_folder / f"{LABELS}.gz"):
-        with pytest.raises(data.DataError, match=str(folder)):
+        with pytest.raises(source.DataError, match=str(folder)):
             data.load(folder, 100)
         monkeypatch.setenv("FASHION_MNIST_DIR", str(folder))
-        with pytest.raises(data.DataError, match=str(folder)):
+        with pytest.raises(source.DataError, match=str(folder)):
             data.load(val_size=100)
     assert data.load(made_folder, 100).source == str(made_folder)
 
@@ -166,8 +167,8 @@ def test_a_wrong_cache_is_warned_about_and_passed_over(made_folder, tmp_path, ca
     write_folder(cache, made_arrays())
     assert data.load(val_size=100).source == str(cache)
     cut_off(cache / f"{IMAGES}.gz")
-    write_folder(data.DEBIAN_FOLDER, made_arrays())
-    assert data.load(val_size=100).source == str(data.DEBIAN_FOLDER)
+    write_folder(source.DEBIAN_FOLDER, made_arrays())
+    assert data.load(val_size=100).source == str(source.DEBIAN_FOLDER)
     warning = capsys.readouterr().err
     assert warning.count("\n") == 1 and f"{IMAGES}.gz" in warning
 
@@ -176,7 +177,7 @@ def test_files_are_downloaded_checked_and_kept(made_folder, monkeypatch, tmp_pat
     bad = tmp_path / "bad mirror"
     write_folder(bad, made_arrays())
     altered_by_one(bad / f"{IMAGES}.gz")
-    monkeypatch.setattr(data, "MIRRORS", (*data.MIRRORS, bad.as_uri() + "/", made_folder.as_uri() + "/"))
+    monkeypatch.setattr(source, "MIRRORS", (*source.MIRRORS, bad.as_uri() + "/", made_folder.as_uri() + "/"))
     cache = tmp_path / "keras/datasets/fashion-mnist"
     write_folder(cache, made_arrays())
     cut_off(cache / f"{IMAGES}.gz")
@@ -210,14 +211,14 @@ def test_two_downloads_at_once_do_not_spoil_each_other(made_folder, tmp_path):
     problems = []
 
     def fetch(private):
-        for name in data.FILES:
+        for name in source.FILES:
             (private / f"{name}.gz").write_bytes((made_folder / f"{name}.gz").read_bytes())
         together.wait()
         return private
 
     def work():
         try:
-            data._fetch_into(cache, fetch)
+            source._fetch_into(cache, fetch)
         except BaseException as error:
             problems.append(error)
 
@@ -244,7 +245,7 @@ def fake_apt(made_folder, monkeypatch, tmp_path):
                    '*download*) [ -e refreshed ] || { echo "E: no such package" >&2; exit 100; }\n'
                    '  touch dataset-fashion-mnist_1_all.deb;;\n'
                    'esac',
-        "dpkg-deb": f'mkdir -p "$3{data.DEBIAN_FOLDER.parent}" && cp -r "{made_folder}" "$3{data.DEBIAN_FOLDER}"',
+        "dpkg-deb": f'mkdir -p "$3{source.DEBIAN_FOLDER.parent}" && cp -r "{made_folder}" "$3{source.DEBIAN_FOLDER}"',
     }
     for name, body in scripts.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -264,7 +265,7 @@ def test_a_read_only_home_and_an_unreadable_cache_are_no_obstacle(made_folder, m
     """Told by os.access and os.path.exists alone, so that it can be tested as root."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(data, "MIRRORS", (made_folder.as_uri() + "/",))
+    monkeypatch.setattr(source, "MIRRORS", (made_folder.as_uri() + "/",))
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "elsewhere" in str(path) and access(path, mode))
     for _ in range(2):
@@ -272,12 +273,12 @@ def test_a_read_only_home_and_an_unreadable_cache_are_no_obstacle(made_folder, m
 
 
 def test_a_home_of_nobody_is_one_line(made_folder):
-    with pytest.raises(data.DataError, match="~nobody-has-this-name"):
+    with pytest.raises(source.DataError, match="~nobody-has-this-name"):
         data.load("~nobody-has-this-name/data", 100)
 
 
 def test_without_any_source_one_line_says_what_to_do(made_folder, monkeypatch, tmp_path):
-    with pytest.raises(data.DataError, match="--data-dir") as caught:
+    with pytest.raises(source.DataError, match="--data-dir") as caught:
         data.load(val_size=100)
     assert "\n" not in str(caught.value)
 

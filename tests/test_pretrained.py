@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -9,10 +8,9 @@ from tests import ROOT
 
 import evaluate_model
 from fmnist import runs
-import train_cnn
-from model import build_model, layers_of
-
-from benchmarks import leaderboard
+from fmnist.config import TrainConfig
+from fmnist.networks import layers_of
+from model import build_model
 
 BEST = ROOT / "pretrained/best"
 
@@ -20,8 +18,8 @@ BEST = ROOT / "pretrained/best"
 def test_it_is_a_small_run_of_the_recipe():
     assert {path.name for path in BEST.iterdir()} == {runs.CONFIG, runs.HISTORY_FILE, runs.MODEL, "metrics.json", "novelty.npz"}
     assert (BEST / runs.MODEL).stat().st_size <= 2_000_000
-    config, recipe = runs.load_config(BEST), train_cnn.parse_options(leaderboard.options_of("best", "0"))
-    assert train_cnn.same_settings(config, recipe)
+    config = runs.load_config(BEST)
+    assert TrainConfig(recipe="best", val_size=2000, seed=0).gives_the_same_as(config)
     assert len(runs.load_history(BEST)) == config["epochs"]
 
 
@@ -33,6 +31,7 @@ def test_it_is_the_network_that_the_recipe_trains_today():
     assert kinds(runs.load_model(BEST)) == kinds(build_model(config["model"], config["members"]))
 
 
+@pytest.mark.slow
 def test_it_opens_without_this_project(tmp_path):
     script = f"""
 import keras, numpy
@@ -43,6 +42,7 @@ assert model.predict(numpy.full((1, 28, 28, 1), 0.5), verbose=0).shape == (1, 10
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_its_scores_are_reproduced(real_data, no_figures, tmp_path):
     before = {path: path.read_bytes() for path in BEST.iterdir()}
     options = [str(BEST), "--data-dir", real_data, "--output-dir", str(tmp_path), "--test-time-flips"]

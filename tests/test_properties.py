@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
-import data
-from fmnist import atomic_io
-from fmnist import runs
-import train_cnn
+from fmnist import atomic_io, runs, source
+from fmnist.config import TrainConfig, names, parse_arguments
+from fmnist.training import checkpoint
 
 settings.register_profile("repeatable", derandomize=True, deadline=None,
                           max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,29 +48,28 @@ def test_any_config_is_a_dict_or_refused(tmp_path, content):
     assert config is None or config == json.loads(content)
 
 
-@given(st.sampled_from([*train_cnn.parse_options([]), "fingerprint", "other"]), JSON)
+@given(st.sampled_from([*names(), "fingerprint", "other"]), JSON)
 def test_any_setting_is_taken_as_its_flag_would_be_or_refused(tmp_path, key, value):
-    options = train_cnn.parse_options([])
-    config = json.loads(json.dumps({**options, "fingerprint": "0", key: value}))
-    (tmp_path / runs.CONFIG).write_text(json.dumps(config))
-    taken = outcome_or(runs.RunError, train_cnn.options_of, tmp_path, options.keys())
-    assert taken is None or key == "other" or taken[key] in (value, str(value)) or taken[key] == float(value)
+    record = {**TrainConfig().to_record(), "fingerprint": "0", key: value}
+    (tmp_path / runs.CONFIG).write_text(json.dumps(record))
+    config = outcome_or(runs.RunError, runs.load_train_config, tmp_path)
+    assert config is None or key in ("fingerprint", "other") or getattr(config, key) == value
 
 
 @given(st.sampled_from(NUMBERS), st.text() | st.floats().map(repr) | st.integers().map(str))
 def test_any_text_after_a_flag_is_a_finite_number_or_refused(capsys, name, text):
     try:
-        value = train_cnn.parse_options([f"--{name.replace('_', '-')}={text}"])[name]
+        config, _ = parse_arguments("", [f"--{name.replace('_', '-')}={text}"])
     except SystemExit as stop:
         assert stop.code == 2 and capsys.readouterr().err.count("\n") == 1
     else:
-        assert math.isfinite(value) and value >= 0
+        assert math.isfinite(getattr(config, name)) and getattr(config, name) >= 0
 
 
 @given(st.floats() | st.integers() | st.floats(0.001, 0.999) | st.integers(10, 60_000),
        st.none() | st.integers() | st.integers(20, 60_000))
 def test_any_split_is_of_all_images_with_every_class_on_both_sides_or_refused(val_size, limit):
-    sizes = outcome_or(data.DataError, data.split_sizes, val_size, limit)
+    sizes = outcome_or(source.DataError, source.split_sizes, val_size, limit)
     if sizes:
         assert sum(sizes) == (60_000 if limit is None else limit) and min(sizes) >= 10
 
@@ -95,8 +93,8 @@ def test_any_bytes_behind_a_history_are_refused(tmp_path, content):
 @given(histories(), st.lists(arrays.arrays(np.float32, arrays.array_shapes(min_dims=0)), max_size=3))
 def test_any_state_comes_back_to_the_bit(tmp_path, history, variables):
     (tmp_path / runs.CHECKPOINT).mkdir(exist_ok=True)
-    runs.save_state(tmp_path, variables, history)
-    again, history_again = runs.load_state(tmp_path)
+    checkpoint.save_state(tmp_path, variables, history)
+    again, history_again = checkpoint.load_state(tmp_path)
     assert [array.tobytes() for array in again] == [array.tobytes() for array in variables]
     assert [array.shape for array in again] == [array.shape for array in variables]
     assert history_again == history
@@ -104,7 +102,7 @@ def test_any_state_comes_back_to_the_bit(tmp_path, history, variables):
 
 @given(histories(), st.integers(0, 10))
 def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(history, patience):
-    chosen = runs.chosen_epoch({"patience": patience}, history)
+    chosen = runs.chosen_epoch(patience, history)
     finite = [row for row in history if math.isfinite(row["val_loss"])]
     if not finite:
         assert chosen is None
@@ -118,7 +116,7 @@ def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(histor
 @given(st.data())
 @settings(max_examples=20)
 def test_any_change_of_a_data_file_is_refused(made_folder, made):
-    name = made.draw(st.sampled_from(list(data.FILES)))
+    name = made.draw(st.sampled_from(list(source.FILES)))
     path = made_folder / f"{name}.gz"
     original = path.read_bytes()
     try:
@@ -126,7 +124,7 @@ def test_any_change_of_a_data_file_is_refused(made_folder, made):
         start = made.draw(st.integers(0, len(content)))
         content[start:start + made.draw(st.integers(0, 10))] = made.draw(st.binary(max_size=10))
         path.write_bytes(made.draw(st.sampled_from([bytes, gzip.compress]))(bytes(content)))
-        arrays_read = outcome_or(data.DataError, data.find, made_folder)
+        arrays_read = outcome_or(source.DataError, source.find, made_folder)
         assert (arrays_read is None) == (bytes(content) != gzip.decompress(original))
     finally:
         path.write_bytes(original)
@@ -137,7 +135,7 @@ def test_a_file_holds_the_old_or_the_new_content(tmp_path, old, new, fails):
     path = tmp_path / "file"
     path.write_bytes(old)
     try:
-        with atomic_io.whole_file(path) as temporary:
+        with atomic_io.atomic_write(path) as temporary:
             temporary.write_bytes(new)
             if fails:
                 raise OSError

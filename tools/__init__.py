@@ -1,0 +1,1 @@
+"""Commands around the pipeline: python -m tools.NAME."""

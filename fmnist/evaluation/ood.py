@@ -10,6 +10,7 @@ images: (N, 28, 28, 1) in [0, 1]; probabilities: (N, classes), calibrated. A sco
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 COMPONENTS = 60
 POOLED = 60  # images that the spread of all classes counts for in the spread of each, which may have few of its own
@@ -29,10 +30,9 @@ class Novelty(NamedTuple):
     limits: np.ndarray
 
 
-def fit(images, labels, validation_images, validation_probabilities):
+def fit(images: np.ndarray, labels: np.ndarray, validation_images: np.ndarray,
+        validation_probabilities: np.ndarray) -> Novelty:
     """Return what training images look like, with limits of the scores that enough validation images keep to."""
-    from sklearn.decomposition import PCA
-
     flat = images.reshape(len(images), -1)
     analysis = PCA(min(COMPONENTS, len(flat)), svd_solver="covariance_eigh").fit(flat)
     values = analysis.transform(flat)
@@ -55,7 +55,7 @@ def fit(images, labels, validation_images, validation_probabilities):
     return Novelty(*(array.astype(np.float32) for array in novelty._replace(limits=limits * (1 + ROUNDING))))
 
 
-def scores(novelty, images, probabilities):
+def scores(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the scores (N, 4)."""
     flat = images.reshape(len(images), -1) - novelty.mean
     values = flat @ novelty.components.T
@@ -66,6 +66,6 @@ def scores(novelty, images, probabilities):
     return np.stack([np.square(away).sum(axis=1), left, left / (light + TINY), 1 - probabilities.max(axis=1)], axis=1)
 
 
-def is_novel(novelty, images, probabilities):
+def is_novel(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return which images have a score beyond its limit, (N,)."""
     return (scores(novelty, images, probabilities) > novelty.limits).any(axis=1)

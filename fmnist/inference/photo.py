@@ -8,16 +8,18 @@ of both is the lighter.
 
 import functools
 import warnings
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from fmnist import cli
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 25_000_000
 WORKING = 160  # pixels of the longest edge that all is computed on
-Image.MAX_IMAGE_PIXELS = None  # as decode() has a stricter limit
-warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF data, which do no harm
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
 WHITE = 255
@@ -35,8 +37,8 @@ SPECK = 0.2  # of the size of the largest part
 DARKEST = 0.02  # ground that shadows are measured on
 
 
-class PhotoError(Exception):
-    """A picture cannot be read. One line, for the user."""
+class PhotoError(cli.UserError):
+    """A picture cannot be read."""
 
 
 class Photo(NamedTuple):
@@ -49,20 +51,26 @@ class Photo(NamedTuple):
     doubts: list
 
 
-def read(source):
+def read(source: str | Path | BinaryIO) -> Photo:
     """Return the Photo in a JPEG, PNG or WebP file. source: a path or a binary stream. Raises PhotoError and OSError."""
     return convert(decode(source))
 
 
-def decode(source):
-    """Return the picture as (height, width, 3) uint8, upright, its longest edge no longer than it needs to be."""
+def decode(source: str | Path | BinaryIO) -> np.ndarray:
+    """Return the picture as (height, width, 3) uint8, upright, its longest edge no longer than it needs to be.
+
+    Raises PhotoError and OSError.
+    """
     try:
-        with Image.open(source, formats=FORMATS) as picture:
+        # Pillow warns of many pixels, where the limit here is stricter, and of damaged EXIF data, which do no harm.
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
             picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
             picture = ImageOps.exif_transpose(picture)
             return np.asarray(in_colour(picture))
+    except Image.DecompressionBombError:
+        raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels") from None
     except UnidentifiedImageError:
         raise PhotoError(f"it is not one of {', '.join(FORMATS)}, or broken") from None
     except (PhotoError, MemoryError):
@@ -75,7 +83,7 @@ def decode(source):
         raise PhotoError(f"it is broken ({type(error).__name__})") from None
 
 
-def in_colour(picture):
+def in_colour(picture: Image.Image) -> Image.Image:
     """Return a picture of any mode, reduced, as RGB. What is transparent becomes white, or black under a light object.
 
     It is reduced as early as its mode allows, as much memory is needed before.
@@ -91,7 +99,8 @@ def in_colour(picture):
     return Image.alpha_composite(ground, picture).convert("RGB")
 
 
-def reduced(picture):
+def reduced(picture: Image.Image) -> Image.Image:
+    """Return a picture whose longest edge has at most WORKING pixels."""
     scale = max(picture.size) / WORKING
     if scale <= 1:
         return picture
@@ -99,13 +108,11 @@ def reduced(picture):
     return picture.resize(size, Image.Resampling.BOX)
 
 
-def convert(picture):
+def convert(picture: np.ndarray) -> Photo:
     """Return the Photo of a picture, (height, width, 3) uint8.
 
     One of 28 × 28 pixels is taken for an image that was cut out already: only its ground is made black.
     """
-    from scipy import ndimage  # which --help does not wait for
-
     pixels = picture.astype(np.float32) / WHITE
     rows, columns = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
     doubts = []
@@ -139,7 +146,7 @@ def convert(picture):
     return Photo(picture, image, (columns.start, rows.start, columns.stop, rows.stop), doubts)
 
 
-def levels(distance, cut_out):
+def levels(distance: np.ndarray, cut_out: bool) -> tuple[float, float]:
     """Return how far the ground is from itself, which is its noise, and how far the object is from it.
 
     An image that was cut out may have hardly any ground, and has no noise to speak of.
@@ -148,7 +155,7 @@ def levels(distance, cut_out):
     return 0 if cut_out else noise, contrast
 
 
-def smooth_ground(pixels):
+def smooth_ground(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the ground (height, width, 3) behind the object, and the share of the border that it explains.
 
     It is a surface of second order in every channel, fitted to what is near it, at first on the border alone: so it may
@@ -171,21 +178,19 @@ def smooth_ground(pixels):
 
 
 @functools.lru_cache(maxsize=8)
-def surface_terms(shape):
+def surface_terms(shape: tuple[int, int]) -> np.ndarray:
     """Return the terms (height * width, 6) of a surface of second order, those of a plane first."""
     y, x = (axis.ravel().astype(np.float32) for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
 
 
-def length(colours):
+def length(colours: np.ndarray) -> np.ndarray:
     """Return the root of the mean square of the three channels."""
     return np.sqrt(np.einsum("ijk,ijk->ij", colours, colours) / 3)
 
 
-def main_parts(seen):
+def main_parts(seen: np.ndarray) -> tuple[np.ndarray, int]:
     """Return a mask without the parts that are much smaller than its largest one, and how many are left."""
-    from scipy import ndimage
-
     parts, _ = ndimage.label(seen)
     sizes = np.bincount(parts.ravel(), minlength=2)
     sizes[0] = 0
@@ -193,7 +198,7 @@ def main_parts(seen):
     return kept[parts], np.count_nonzero(kept)
 
 
-def fitted(values):
+def fitted(values: np.ndarray) -> np.ndarray:
     """Return values (height, width) as an image (28, 28, 1): the longest edge fills it, the highest value is 1."""
     scale = SIZE / max(values.shape)
     height, width = (max(1, round(n * scale)) for n in values.shape)

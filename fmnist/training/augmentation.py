@@ -1,20 +1,13 @@
-"""Changes to batches of images that leave their class as it is.
+"""Augmentation of training batches: changes to images that leave their class as it is."""
 
-    images = augment(images, seed, turns, kind="flip")               while training
-    answers = [predict(view) for view in views(images, flips=True, shifts=False)]    their mean counts
-"""
+import tensorflow as tf
 
-import itertools
-
-import numpy as np
-
-KINDS = ("none", "flip", "flip+shift", "flip+shift+erase")
 SHIFT = 1       # pixels at most, each way
 ERASED = 4, 14  # pixels, the sides of what is erased
 
 
-def augment(images, seed, turns, kind):
-    """Return images (N, 28, 28, 1), changed as the words of `kind` say.
+def augment(images: tf.Tensor, seed: tf.Tensor, turns: tf.Tensor, kind: str) -> tf.Tensor:
+    """Return images (N, 28, 28, 1), changed as the words of `kind`, one of config.AUGMENTATIONS, say.
 
     flip: each is mirrored at every other of its turns, which teaches more than chance does.
         Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
@@ -27,8 +20,6 @@ def augment(images, seed, turns, kind):
     """
     if kind == "none":
         return images
-    import tensorflow as tf
-
     shift_seed, erase_seed = tf.unstack(tf.random.split(seed))
     images = tf.where((turns % 2 == 0)[:, None, None, None], images[:, :, ::-1], images)
     if "shift" in kind:
@@ -38,24 +29,8 @@ def augment(images, seed, turns, kind):
     return images
 
 
-def views(images, flips, shifts):
-    """Yield images, an array (N, 28, 28, 1), as they are, then mirrored, then moved, and moved and mirrored.
-
-    The mean answer to all is better than one of a network that was trained on such images.
-    flips: whether mirrored ones are wanted; shifts: whether those moved by SHIFT pixels, in eight directions.
-    """
-    height, width = images.shape[1:3]
-    padded = np.pad(images, [(0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)])
-    for down, right in itertools.product((0, SHIFT, -SHIFT) if shifts else (0,), repeat=2):
-        moved = padded[:, SHIFT - down:, SHIFT - right:][:, :height, :width]
-        yield moved
-        if flips:
-            yield moved[:, :, ::-1]
-
-
-def shift(images, seed):
-    import tensorflow as tf
-
+def shift(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return every image moved by up to SHIFT pixels each way."""
     count, height, width, _ = tf.unstack(tf.shape(images))
     # Pad all around, then cut every image out at its own place.
     padded = tf.pad(images, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
@@ -66,9 +41,8 @@ def shift(images, seed):
     return tf.ensure_shape(moved, images.shape)
 
 
-def erase(images, seed):
-    import tensorflow as tf
-
+def erase(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return the images with a rectangle of noise in half of them."""
     count, height, width, _ = tf.unstack(tf.shape(images))
     place_seed, noise_seed = tf.unstack(tf.random.split(seed))
     place = tf.random.stateless_uniform([count, 5], place_seed)

@@ -1,11 +1,37 @@
-"""What Keras' optimizers lack: Muon for convolutions, and the one-cycle schedule."""
+"""The optimizer of a config, and what Keras' own lack: Muon for convolutions, and the one-cycle schedule."""
 
 import math
 
 import keras
 import tensorflow as tf
 
+from fmnist.config import TrainConfig
+
 WARM_UP, START = 0.2, 0.04  # shares of the steps, and of the highest rate
+
+
+def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a config, with its schedule, its weight decay and its averaging of the weights."""
+    rate, decay = learning_rate(config, steps_per_epoch), config.weight_decay
+    ema_steps = config.ema_epochs * steps_per_epoch
+    averaging = dict(use_ema=ema_steps > 1, ema_momentum=1 - 1 / max(ema_steps, 1))
+    if config.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay or None, **averaging)
+    else:
+        optimizer = ConvolutionMuon(rate, weight_decay=decay, adam_weight_decay=decay, momentum=0.9,
+                                    exclude_layers=["classifier"], **averaging)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def learning_rate(config: TrainConfig, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Return a rate, or a schedule that spans all epochs and ends at zero."""
+    peak, steps = config.learning_rate, config.epochs * steps_per_epoch
+    if config.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(peak, steps)
+    if config.schedule == "one-cycle":
+        return OneCycle(peak, steps)
+    return peak
 
 
 class ConvolutionMuon(keras.optimizers.Muon):

@@ -1,44 +1,67 @@
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import ablations
-from fmnist import atomic_io
-from benchmarks import leaderboard
-from benchmarks import measure_speed
-from benchmarks import results_table
-from fmnist import runs
-from benchmarks import speed_worker
-from benchmarks import torture
+import data
 import train_cnn
+from benchmarks import ablations, leaderboard, measure_speed, results_table, speed_worker, torture
+from benchmarks.processes import in_own_process
+from fmnist import atomic_io, runs
+from fmnist.config import TrainConfig
+from fmnist.recipes import RECIPES
 from model import build_model
+from tests import ROOT
 
 
 def training_row(median, **changes):
-    return {"parameters": 10, "flops": 1000, "validated": 1000, "median": median, "spread": 0.05, "n": 5,
-            "with_stalls": {"median": median * 1.5, "spread": 0.4, "n": 6}, "stalled": 0, "longest_stall": 0.01,
-            "val_accuracy": 0.85, "rate": 9e10, "share": 0.5, **changes}
+    return {
+        "parameters": 10,
+        "flops": 1000,
+        "validated": 1000,
+        "median": median,
+        "spread": 0.05,
+        "n": 5,
+        "with_stalls": {"median": median * 1.5, "spread": 0.4, "n": 6},
+        "stalled": 0,
+        "longest_stall": 0.01,
+        "val_accuracy": 0.85,
+        "rate": 9e10,
+        "share": 0.5,
+        **changes,
+    }
 
 
 @pytest.fixture
 def results():
-    training = {name: training_row(100 if name.endswith("ours") else 200) for name in measure_speed.TRAINING}
+    training = {
+        name: training_row(100 if name.endswith("ours") else 200) for name in measure_speed.TRAINING
+    }
     training["dropout_cnn, PyTorch"] = {"missing": "torch"}
-    prediction = {name: {"evaluation": {"median": 1.5}, "p50": 0.5, "p99": 0.9} for name in measure_speed.PREDICTION}
-    return {"machine": "a processor", "versions": "a Python", "limit": {"median": 1.6e11, "spread": 0.02},
-            "training": training, "validated": 1000, "images": 11000,
-            "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
-            "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
-            "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
-            "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5}, "evaluate_model.py": 15.0,
-            "memory": {"train_cnn.py": 1.3, "evaluate_model.py": 1.1}}
+    prediction = {
+        name: {"evaluation": {"median": 1.5}, "p50": 0.5, "p99": 0.9}
+        for name in measure_speed.PREDICTION
+    }
+    return {
+        "machine": "a processor",
+        "versions": "a Python",
+        "limit": {"median": 1.6e11, "spread": 0.02},
+        "training": training,
+        "validated": 1000,
+        "images": 11000,
+        "prediction": {**prediction, "ONNX Runtime": {"missing": "onnx"}},
+        "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
+        "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
+        "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5},
+        "evaluate_model.py": 15.0,
+        "memory": {"train_cnn.py": 1.3, "evaluate_model.py": 1.1},
+    }
 
 
 def row(results, name):
-    return next(line for line in measure_speed.table(results).splitlines() if line.startswith(f"| {name} "))
+    return next(
+        line for line in measure_speed.table(results).splitlines() if line.startswith(f"| {name} ")
+    )
 
 
 def test_the_table_gives_ratios_and_says_what_is_not_installed(results):
@@ -74,24 +97,54 @@ def test_the_picture_draws_every_side_and_json_holds_the_results(results):
 
 
 def test_the_spread_is_the_distance_of_the_quartiles():
-    assert measure_speed.summary([5.0, 1, 2, 3, 4]) == {"median": 3, "spread": pytest.approx(2 / 3), "n": 5}
+    assert measure_speed.summary([5.0, 1, 2, 3, 4]) == {
+        "median": 3,
+        "spread": pytest.approx(2 / 3),
+        "n": 5,
+    }
 
 
 def test_both_sides_train_the_same_network_and_its_operations_are_counted():
-    expected = {"parameters": 225_034, "flops": 3 * 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 1280)
-                - 2 * 26 * 26 * 9 * 32}
+    expected = {
+        "parameters": 225_034,
+        "flops": 3 * 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 1280)
+        - 2 * 26 * 26 * 9 * 32,
+    }
     assert speed_worker.facts(build_model("dropout_cnn")) == expected
-    assert speed_worker.facts(speed_worker.textbook_dropout_cnn()) == expected
+
+
+@pytest.mark.slow
+def test_the_benchmark_trains_what_train_cnn_trains(made_data, tmp_path):
+    """Bit for bit, as it puts the same pieces together in a place of its own."""
+    config = TrainConfig(
+        epochs=1,
+        batch_size=50,
+        val_size=100,
+        ema_epochs=0,
+        patience=0,
+        schedule="constant",
+        runs_dir=tmp_path,
+        name="run",
+    )
+    trained = runs.load_model(train_cnn.train(config))
+    dataset = data.load(val_size=100)
+    model, fast_model, training, _, _ = speed_worker.set_up(config, dataset)
+    fast_model.fit(training, verbose=0, shuffle=False)
+    for weight, expected in zip(model.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
 
 
 def test_the_time_of_an_epoch_holds_its_stall(made_data):
-    import data
-
     part = data.load(val_size=100).train
     model = build_model("dropout_cnn")
     model.compile(loss="sparse_categorical_crossentropy")
-    answer = speed_worker.timed_fit(model, len(part.labels), x=part.images, y=part.labels,
-                                    validation_data=(part.images, part.labels))
+    answer = speed_worker.timed_fit(
+        model,
+        len(part.labels),
+        x=part.images,
+        y=part.labels,
+        validation_data=(part.images, part.labels),
+    )
     assert 0 < answer["stall"] < answer["seconds"] and answer["images"] == 500
 
 
@@ -126,78 +179,136 @@ def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_ru
     runs.save_epoch(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
     with pytest.raises(torture.Lost):
         torture.check_run(finished_run, whole)
-    (finished_run / f"{atomic_io.UNFINISHED}1-model.keras").touch()
+    (finished_run / f"{atomic_io.TEMPORARY_PREFIX}1-model.keras").touch()
     with pytest.raises(torture.Lost):
         torture.outcome(finished_run)
 
 
 def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
-    report = {"disks": {"full disks": 9, "survived": 9}, "inputs": {"lost": "this"},
-              "evaluations": {"not tried": "yet"},
-              "kills": dict.fromkeys(("tried", "survived", "after the second epoch", "in a write", "in training",
-                                      "in start-up", "runs compared"), 3)}
+    report = {
+        "disks": {"full disks": 9, "survived": 9},
+        "inputs": {"lost": "this"},
+        "evaluations": {"not tried": "yet"},
+        "kills": dict.fromkeys(
+            (
+                "tried",
+                "survived",
+                "after the second epoch",
+                "in a write",
+                "in training",
+                "in start-up",
+                "runs compared",
+            ),
+            3,
+        ),
+    }
     table = torture.table(report)
     assert "| 9 | 9 |" in table and "lost: this" in table and "not tried: yet" in table
     assert "3 after the second epoch" in table and "%" not in table
-    report["costs"] = {"epoch, s": 10.0, "written after it, s": 0.15, "share": 0.015,
-                       "µs an image": {"median": 101.0, "spread": 0.02},
-                       "µs an image without determinism": {"median": 100.0, "spread": 0.01}}
+    report["costs"] = {
+        "epoch, s": 10.0,
+        "written after it, s": 0.15,
+        "share": 0.015,
+        "µs an image": {"median": 101.0, "spread": 0.02},
+        "µs an image without determinism": {"median": 100.0, "spread": 0.01},
+    }
     assert "1.5%" in torture.table(report) and "+1.0% (101 and 100 µs" in torture.table(report)
 
 
 def entry(**changes):
-    return {"settings": {}, "accuracy": 0.93, "accuracy_without_flips": 0.92, "accuracy_with_shifts": 0.94, "cost": 5.0,
-            "seconds": 80.0, "parameters": 1000, "epochs": 5, **changes}
+    return {
+        "settings": {},
+        "accuracy": 0.93,
+        "accuracy_without_flips": 0.92,
+        "accuracy_with_shifts": 0.94,
+        "cost": 5.0,
+        "seconds": 80.0,
+        "parameters": 1000,
+        "epochs": 5,
+        **changes,
+    }
 
 
 def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
-    rows = leaderboard.summaries({"quick": {"0": entry(), "1": entry(accuracy=0.94, cost=5.4)},
-                                  "shortest": {"0": entry(cost=2.1, epochs=1)}})
+    rows = leaderboard.summaries(
+        {
+            "quick": {"0": entry(), "1": entry(accuracy=0.94, cost=5.4)},
+            "shortest": {"0": entry(cost=2.1, epochs=1)},
+        }
+    )
     assert list(rows) == ["shortest", "quick"]
     lines = leaderboard.table(rows).splitlines()
-    assert "| 5.2 | 6 | 80 | 5 | 1,000 | 93.50 ± 0.71 | 92.00 ± 0.00 | 94.00 ± 0.00 | 2 |" in lines[3]
+    assert (
+        "| 5.2 | 6 | 80 | 5 | 1,000 | 93.50 ± 0.71 | 92.00 ± 0.00 | 94.00 ± 0.00 | 2 |" in lines[3]
+    )
     assert "| 2.1 (over) | 2 |" in lines[2] and "| 93.00 | 92.00 | 94.00 | 1 |" in lines[2]
     texts = [text.get_text() for text in leaderboard.picture(rows).axes[0].texts]
     assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
 
 
 def test_the_leaderboard_takes_each_accuracy_from_its_place(finished_run, monkeypatch):
-    scores = {"accuracy": 0.95, "parameters": 1000, "validation": {"without_shifts": {"accuracy": 0.96}},
-              "without_shifts": {"accuracy": 0.94, "loss": 0.2, "without_flips": {"accuracy": 0.93}}}
-    (finished_run / "metrics.json").write_text(json.dumps(scores))
-    monkeypatch.setattr(leaderboard, "train", lambda run, options: finished_run.rename(run))
-    monkeypatch.setattr(leaderboard, "call", lambda *options: None)
+    scores = {
+        "accuracy": 0.95,
+        "parameters": 1000,
+        "validation": {"without_shifts": {"accuracy": 0.96}},
+        "without_shifts": {"accuracy": 0.94, "loss": 0.2, "without_flips": {"accuracy": 0.93}},
+    }
+    given = {
+        leaderboard.train_or_resume: lambda config: finished_run,
+        leaderboard.evaluate: lambda run, **views: scores,
+    }
+    monkeypatch.setattr(
+        leaderboard,
+        "in_own_process",
+        lambda function, *rest, **views: given[function](*rest, **views),
+    )
     found = leaderboard.train_and_score("quick", "0", finished_run.parent, lambda: 2.0)
-    assert [found[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95] and found["val_accuracy"] == 0.96
+    assert [found[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95] and found[
+        "val_accuracy"
+    ] == 0.96
     assert found["cost"] == found["seconds"] / 2 > 0
-    entries = {"quick": {"0": found, "1": {"settings": {**found["settings"], "epochs": 99, "seed": 1}}}, "gone": {}}
+    entries = {
+        "quick": {"0": found, "1": {"settings": {**found["settings"], "epochs": 99, "seed": 1}}},
+        "gone": {},
+    }
     assert leaderboard.up_to_date(entries) == {"quick": {"0": found}}
 
 
 def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
-    options = leaderboard.options_of("quick", "1")
-    before = results_table.settings(options)
-    assert before["model"] == "allconv_cnn" and before["seed"] == 1 and results_table.same(before, options)
-    monkeypatch.setitem(train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
-    assert not results_table.same(before, options)
-    assert results_table.settings(options) == {**before, "label_smoothing": 0.2}
+    before = leaderboard.config_of("quick", "1").result_settings()
+    assert before["model"] == "allconv_cnn" and before["seed"] == 1
+    assert leaderboard.config_of("quick", "1").gives_the_same_as(before)
+    monkeypatch.setitem(RECIPES["quick"], "label_smoothing", 0.2)
+    changed = TrainConfig(recipe="quick", val_size=2000, seed=1)
+    assert not changed.gives_the_same_as(before)
+    assert changed.result_settings() == {**before, "label_smoothing": 0.2}
 
 
 def test_what_was_recorded_before_there_was_an_option_has_its_default():
-    recorded = results_table.settings(["--epochs", "3"])
+    recorded = TrainConfig(epochs=3).result_settings()
     del recorded["members"]
-    assert results_table.same(recorded, ["--epochs", "3"])
-    assert not results_table.same(recorded, ["--epochs", "3", "--members", "2"])
+    assert TrainConfig(epochs=3).gives_the_same_as(recorded)
+    assert not TrainConfig(epochs=3, members=2).gives_the_same_as(recorded)
 
 
-def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run):
-    with pytest.raises(SystemExit, match="other options"):
-        results_table.train(finished_run, ["--epochs", "7"])
+def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run, monkeypatch):
+    finished_run.rename(finished_run.with_name("gap_cnn-0"))
+    monkeypatch.setattr(
+        results_table, "in_own_process", lambda function, *arguments: function(*arguments)
+    )
+    with pytest.raises(runs.RunError, match="other options"):
+        results_table.result("gap_cnn", 0, finished_run.parent)
 
 
 def test_ablations_are_differences_of_the_same_seeds():
-    base = {"0": {"with flips": 93.0, "without flips": 92.0}, "1": {"with flips": 95.0, "without flips": 94.5}}
-    changed = {"0": {"with flips": 92.0, "without flips": 92.0}, "1": {"with flips": 93.8, "without flips": 94.5}}
+    base = {
+        "0": {"with flips": 93.0, "without flips": 92.0},
+        "1": {"with flips": 95.0, "without flips": 94.5},
+    }
+    changed = {
+        "0": {"with flips": 92.0, "without flips": 92.0},
+        "1": {"with flips": 93.8, "without flips": 94.5},
+    }
     mean, half = ablations.difference(changed, base, "with flips")
     # Student's t for one degree of freedom is 12.706, the standard error 0.1.
     assert (mean, half) == (pytest.approx(-1.1), pytest.approx(1.2706, rel=1e-4))
@@ -207,8 +318,25 @@ def test_ablations_are_differences_of_the_same_seeds():
 
 
 def test_no_ablation_is_compared_with_another_recipe_s_base(monkeypatch):
-    entries = {name: {"settings": results_table.settings(ablations.options_of(name)), "accuracies": {}}
-               for name in ("base", "flips", "smoothing")}
+    entries = {
+        name: {"settings": ablations.config_of(name).result_settings(), "accuracies": {}}
+        for name in ("base", "flips", "smoothing")
+    }
     assert ablations.up_to_date(entries) == entries
-    monkeypatch.setitem(train_cnn.RECIPES["quick"], "label_smoothing", 0.2)
+    monkeypatch.setitem(RECIPES["quick"], "label_smoothing", 0.2)
+    monkeypatch.setattr(ablations, "BASE", TrainConfig(recipe="quick", val_size=10_000))
     assert list(ablations.up_to_date(entries)) == ["smoothing"]
+
+
+def test_the_records_of_the_documentation_are_of_the_recipes_of_today():
+    """So that neither is trained again where it is copied to benchmarks/results."""
+    entries = json.loads((ROOT / "docs/leaderboard.json").read_text())
+    assert leaderboard.up_to_date(entries) == entries
+    entries = json.loads((ROOT / "docs/ablations.json").read_text())
+    assert ablations.up_to_date(entries) == entries
+
+
+def test_what_runs_in_its_own_process_returns_and_raises(monkeypatch):
+    assert in_own_process(divmod, 7, 3) == (2, 1)
+    with pytest.raises(ZeroDivisionError):
+        in_own_process(divmod, 7, 0)

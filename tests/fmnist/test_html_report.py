@@ -1,3 +1,4 @@
+import pytest
 from fmnist import html_report
 
 HEAD = ["", *(f"measure {number}, %" for number in range(12))]
@@ -10,6 +11,7 @@ def test_text_is_shown_as_it_is():
     assert all(text in page for text in ("&lt;title&gt;", "&lt;a &amp; b&gt;", "&lt;c&gt;", "&lt;d&gt;"))
 
 
+@pytest.mark.browser
 def test_a_wide_table_scrolls_and_its_cells_stay_in_one_line(browser):
     page = browser.new_page(viewport={"width": 800, "height": 600})
     page.set_content(html_report.page("Page", html_report.table(HEAD, [ROW] * 3), html_report.table(["", ""], [["a", "b"]])))

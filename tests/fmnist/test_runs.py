@@ -82,11 +82,11 @@ def test_history_comes_back_as_it_was(tmp_path):
     ((3, 1, 2), 5, 2), ((3, 1, 2), 0, 3), ((2, 1, 1), 5, 2), ((2, float("nan"), 3), 5, 1),
 ])
 def test_the_chosen_epoch(val_losses, patience, epoch):
-    assert runs.chosen_epoch({"patience": patience}, epochs(*val_losses))["epoch"] == epoch
+    assert runs.chosen_epoch(patience, epochs(*val_losses))["epoch"] == epoch
 
 
 def test_no_epoch_is_chosen_of_a_history_without_a_number():
-    assert runs.chosen_epoch({"patience": 5}, epochs(float("nan"), float("inf"))) is None
+    assert runs.chosen_epoch(5, epochs(float("nan"), float("inf"))) is None
 
 
 @pytest.mark.parametrize("text", ["", "epoch,loss\n1,2\n", ",".join(runs.HISTORY) + "\n",

@@ -16,7 +16,10 @@ import pytest
 from tests import ROOT
 
 from tools.comparison import baselines
+from fmnist.config import TrainConfig
 from tools import compare_models
+from tools.comparison import comparison, figures
+from tools.comparison.contestants import BASELINE_NAMES, CONTESTANTS, GROUPS
 from fmnist import runs
 import train_cnn
 
@@ -35,7 +38,7 @@ def compare(made_data, no_figures, tmp_path, capsys):
 
 @pytest.fixture
 def no_comparison_figures(monkeypatch):
-    monkeypatch.setattr(compare_models, "draw", lambda rows: {})
+    monkeypatch.setattr(figures, "draw", lambda rows: {})
 
 
 def table(folder):
@@ -43,6 +46,7 @@ def table(folder):
         return {row["name"]: row for row in csv.DictReader(stream)}
 
 
+@pytest.mark.slow
 def test_networks_and_baselines_are_trained_once_and_compared(compare, tmp_path, monkeypatch):
     names = ("dropout_cnn", "knn", "dummy")
     first = compare(*names, "--seeds", "2")
@@ -80,6 +84,7 @@ def test_a_failing_training_does_not_stop_the_rest(compare, no_comparison_figure
     assert "Traceback" in (tmp_path / "out/logs/knn-0.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_training_that_was_broken_off_goes_on(compare, no_comparison_figures, tmp_path, interrupted_after_an_epoch):
     compare("lenet_l2", "--seeds", "1")
     history = runs.load_history(tmp_path / "out/lenet_l2-0")
@@ -92,6 +97,7 @@ def test_a_training_that_was_broken_off_goes_on(compare, no_comparison_figures, 
     assert [row["val_loss"] for row in resumed] == [row["val_loss"] for row in history]
 
 
+@pytest.mark.slow
 def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, no_comparison_figures, tmp_path):
     compare("dummy", "lenet_l2", "--seeds", "1")
     kept = (tmp_path / "out/lenet_l2-0/model.keras").read_bytes()
@@ -120,29 +126,30 @@ def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, 
 
 
 def test_every_contestant_can_be_trained():
-    for options in compare_models.CONTESTANTS.values():
-        train_cnn.parse_options((options or "").split())
-    assert compare_models.BASELINE_NAMES == tuple(baselines.BASELINES)
-    assert len(compare_models.CONTESTANTS) == sum(map(len, compare_models.GROUPS.values()))
+    for settings in CONTESTANTS.values():
+        TrainConfig(**(settings or {}))
+    assert BASELINE_NAMES == tuple(baselines.BASELINES)
+    assert len(CONTESTANTS) == sum(map(len, GROUPS.values()))
 
 
+@pytest.mark.cluster
 def test_workers_of_this_machine_share_its_cores(compare, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr(compare_models.runtime, "cores", lambda: 8)
-    assert set(compare_models.share_of_cores(2).values()) == {"4", "2"}
-    for name in compare_models.share_of_cores(2):
+    monkeypatch.setattr(comparison.runtime, "available_cores", lambda: 8)
+    assert set(comparison.share_of_cores(2).values()) == {"4", "2"}
+    for name in comparison.share_of_cores(2):
         monkeypatch.setenv(name, "8")  # to be put back
-    monkeypatch.setattr(compare_models, "attempt", worker_environment)
+    monkeypatch.setattr(comparison, "attempt", worker_environment)
     compare("dummy", "--seeds", "2", "--workers", "2", code=1)
     for seed in (0, 1):
         environment = json.loads((tmp_path / f"out/dummy-{seed}.json").read_text())
-        assert environment.items() >= compare_models.share_of_cores(2).items()
+        assert environment.items() >= comparison.share_of_cores(2).items()
 
 
 def worker_environment(name, config):
     """In the place of attempt(): leave what the worker's process was told."""
-    Path(config["runs_dir"]).mkdir(exist_ok=True)
-    (Path(config["runs_dir"]) / f"{config['name']}.json").write_text(json.dumps(dict(os.environ)))
+    Path(config.runs_dir).mkdir(exist_ok=True)
+    (Path(config.runs_dir) / f"{config.name}.json").write_text(json.dumps(dict(os.environ)))
     return "done"
 
 
@@ -165,6 +172,8 @@ def cluster(tmp_path, request):
         process.wait()
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_data, tmp_path, capsys):
     from distributed import Client
 
@@ -194,6 +203,7 @@ def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_d
             assert key.startswith(("seconds", "latency")) or others[name][key] == value
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("cluster", [False], indirect=True)
 def test_a_cluster_that_does_not_find_this_project_is_told_how_to(compare, cluster):
     from distributed import Client
@@ -206,7 +216,7 @@ def test_a_cluster_that_does_not_find_this_project_is_told_how_to(compare, clust
 
 def test_a_scheduler_that_does_not_answer_is_named(compare, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr(compare_models, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(comparison, "ANSWER_SECONDS", 0.5)
     for address in ("tcp://127.0.0.1:1", "nonsense"):
         message = compare("dummy", "--scheduler", address, code=1)
         assert f"no Dask scheduler answers at {address}" in message and message.count("\n") == 1

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-import data
+from fmnist import source
 from tools import explore_data
+from tools.exploration import figures, findings
 from tests.synthetic_data import made_arrays, write_folder
 
 
@@ -17,20 +18,21 @@ def duplicates(made_data, monkeypatch):
     images, labels, test_images, test_labels = arrays
     images[1], labels[1] = images[0], labels[0]
     test_images[0], test_labels[0] = np.minimum(images[0].astype(int) * 51 // 50, 255), (labels[0] + 1) % 10
-    monkeypatch.setattr(data, "FILES", write_folder(made_data, arrays))
+    monkeypatch.setattr(source, "FILES", write_folder(made_data, arrays))
 
 
+@pytest.mark.slow
 def test_the_findings_are_true_and_drawn(duplicates, tmp_path, capsys):
     assert explore_data.main(["--val-size", "100", "--output-dir", str(tmp_path / "out")]) == 0
-    findings = json.loads((tmp_path / "out/findings.json").read_text())
+    found = json.loads((tmp_path / "out/findings.json").read_text())
     images, *_ = made_arrays()
-    assert findings["images"] == {"train": 600, "test": 200}
-    assert findings["mean"] == pytest.approx(images.mean() / 255, abs=1e-3)
-    assert sum(row["images"] for row in findings["classes"]) == 800
-    assert findings["duplicates"]["within train"] == {"exact": 1, "near": 0, "with_different_labels": 0}
-    assert findings["duplicates"]["between train and test"] == {"exact": 0, "near": 2, "with_different_labels": 2}
+    assert found["images"] == {"train": 600, "test": 200}
+    assert found["mean"] == pytest.approx(images.mean() / 255, abs=1e-3)
+    assert sum(row["images"] for row in found["classes"]) == 800
+    assert found["duplicates"]["within train"] == {"exact": 1, "near": 0, "with_different_labels": 0}
+    assert found["duplicates"]["between train and test"] == {"exact": 0, "near": 2, "with_different_labels": 2}
     page = (tmp_path / "out/report.html").read_text()
-    for name in explore_data.CAPTIONS:
+    for name in figures.CAPTIONS:
         assert (tmp_path / f"out/figures/{name}.png").stat().st_size > 3000
         assert f'alt="{name}"' in page
     output = capsys.readouterr().out
@@ -41,23 +43,23 @@ def test_the_findings_are_true_and_drawn(duplicates, tmp_path, capsys):
 def test_an_image_is_not_its_own_neighbour():
     images = np.random.default_rng(0).random((30, 28, 28, 1)).astype(np.float32)
     images[[3, 4, 5]] = images[3]
-    neighbours, distances = explore_data.nearest(images)
+    neighbours, distances = findings.nearest(images)
     assert (neighbours != np.arange(30)[:, None]).all()
     assert {*neighbours[3:6, :2].ravel()} == {3, 4, 5}
     vectors = images.reshape(30, -1) / np.linalg.norm(images.reshape(30, -1), axis=1, keepdims=True)
     apart = np.linalg.norm(vectors[:, None] - vectors, axis=-1) + 9 * np.eye(30)
-    np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :explore_data.NEIGHBOURS], atol=1e-3)
+    np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :findings.NEIGHBOURS], atol=1e-3)
 
 
 def test_an_image_with_many_copies_is_not_its_own_neighbour():
     images = np.ones((20, 28, 28, 1), np.float32)
-    neighbours, distances = explore_data.nearest(images)
-    assert neighbours.shape == (20, explore_data.NEIGHBOURS) and not distances.any()
+    neighbours, distances = findings.nearest(images)
+    assert neighbours.shape == (20, findings.NEIGHBOURS) and not distances.any()
     assert (neighbours != np.arange(20)[:, None]).all()
 
 
 def test_pairs_are_named_once_and_the_most_alike_first():
-    pairs, distances = explore_data.closest_pairs(np.array([[1], [0], [3], [2]]), np.array([[0.4], [0.4], [0.2], [0.2]]))
+    pairs, distances = findings.closest_pairs(np.array([[1], [0], [3], [2]]), np.array([[0.4], [0.4], [0.2], [0.2]]))
     assert pairs.tolist() == [[2, 3], [0, 1]]
     assert distances.tolist() == [0.2, 0.4]
 

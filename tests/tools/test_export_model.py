@@ -12,7 +12,7 @@ from tests import ROOT
 
 import data
 from tools import export_model
-from tools import predict_image
+from tools.exporting import export, formats
 from fmnist import runs
 import train_cnn
 
@@ -22,11 +22,13 @@ def run(made_data, tmp_path):
     """A trained run that tests must leave as it is."""
     keep = tmp_path.parent / "exporting"
     if not keep.exists():
-        options = ["--model", "gap_cnn", "--val-size", "100", "--epochs", "2", "--batch-size", "50", "--runs-dir", str(keep), "--name", "run"]
+        options = ["--model", "gap_cnn", "--val-size", "100", "--epochs", "4", "--batch-size", "50",
+                   "--ema-epochs", "0", "--patience", "0", "--runs-dir", str(keep), "--name", "run"]
         assert train_cnn.main(options) == 0
     return keep / "run"
 
 
+@pytest.mark.slow
 def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("ai_edge_litert")
@@ -35,10 +37,10 @@ def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
     printed, err = capfd.readouterr()
     assert err == ""
     said = json.loads((out / "exports.json").read_text())
-    assert said["failed"] == {} and list(said["formats"]) == ["model.keras", *export_model.FORMATS]
+    assert said["failed"] == {} and list(said["formats"]) == ["model.keras", *export.FORMATS]
     for name, row in said["formats"].items():
         assert name in printed
-        if name in export_model.FORMATS and export_model.FORMATS[name].exact:
+        if name in export.FORMATS and export.FORMATS[name].exact:
             assert row["difference"] <= 1e-4 and row["accuracy"] == said["formats"]["model.keras"]["accuracy"]
     assert said["formats"]["litert_int8"]["bytes"] <= 0.4 * said["formats"]["litert"]["bytes"]  # less in larger networks
     # What is kept answers as the model does, in a process that knows nothing of this project.
@@ -52,13 +54,13 @@ def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
 
 
 def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, capsys):
-    load = export_model.load_saved_model
+    load = formats.load_saved_model
 
     def wrong(path, batch):
         right = load(path, batch)
         return lambda images: right(images) + np.float32(2e-4)
 
-    monkeypatch.setitem(export_model.FORMATS, "saved_model", export_model.FORMATS["saved_model"]._replace(load=wrong))
+    monkeypatch.setitem(export.FORMATS, "saved_model", export.FORMATS["saved_model"]._replace(load=wrong))
     assert export_model.main(["--run", str(run), "--formats", "saved_model", "--output-dir", str(tmp_path / "out")]) == 1
     assert "saved_model: it differs by up to 2.0e-04" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["exports.json"]
@@ -67,31 +69,31 @@ def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, c
 @pytest.fixture
 def stand_ins(monkeypatch):
     """Exports that are made in no time."""
-    for name, kind in export_model.FORMATS.items():
-        monkeypatch.setitem(export_model.FORMATS, name, kind._replace(
+    for name, kind in export.FORMATS.items():
+        monkeypatch.setitem(export.FORMATS, name, kind._replace(
             modules=(), exact=False, write=lambda model, path, images: path.write_bytes(b"an export"),
             load=lambda path, batch: lambda images: np.eye(10, dtype=np.float32)[:1].repeat(len(images), axis=0)))
-    monkeypatch.setattr(export_model, "LARGEST_LOSS", 1)
+    monkeypatch.setattr(export, "LARGEST_LOSS", 1)
 
 
 def test_other_formats_of_the_same_model_stay_and_those_of_another_go(run, stand_ins, tmp_path, capsys):
-    def export(*formats, of=run, code=0):
+    def run_export(*formats, of=run, code=0):
         assert export_model.main(["--run", str(of), "--output-dir", str(tmp_path / "out"), "--formats", *formats]) == code
         said = json.loads((tmp_path / "out/exports.json").read_text())["formats"]
         return list(said)[1:], sorted(path.name for path in (tmp_path / "out").glob("model*"))
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out/model_int8.tflite").write_bytes(b"of no export")
-    assert export("onnx") == (["onnx"], ["model.onnx", "model_int8.tflite"])
-    assert export("litert") == (["onnx", "litert"], ["model.onnx", "model.tflite", "model_int8.tflite"])
+    assert run_export("onnx") == (["onnx"], ["model.onnx", "model_int8.tflite"])
+    assert run_export("litert") == (["onnx", "litert"], ["model.onnx", "model.tflite", "model_int8.tflite"])
     (tmp_path / "out/model.onnx").unlink()
-    assert export("litert") == (["litert"], ["model.tflite", "model_int8.tflite"])
-    assert export("onnx") == (["onnx", "litert"], ["model.onnx", "model.tflite", "model_int8.tflite"])
+    assert run_export("litert") == (["litert"], ["model.tflite", "model_int8.tflite"])
+    assert run_export("onnx") == (["onnx", "litert"], ["model.onnx", "model.tflite", "model_int8.tflite"])
     other = shutil.copytree(run, tmp_path / "other")
     network = runs.load_model(other)
     network.layers[-1].bias.assign(np.arange(10))
     network.save(other / runs.MODEL)
-    assert export("litert", of=other) == (["litert"], ["model.tflite", "model_int8.tflite"])
+    assert run_export("litert", of=other) == (["litert"], ["model.tflite", "model_int8.tflite"])
     (tmp_path / "out/exports.json").write_text("{")
     assert export_model.main(["--run", str(run), "--output-dir", str(tmp_path / "out")]) == 1
     assert "exports.json is broken" in capsys.readouterr().err
@@ -104,12 +106,12 @@ def test_one_that_fails_does_not_stop_the_others_and_a_missing_package_is_named(
 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tf2onnx" else find(name, *rest))
-    monkeypatch.setitem(export_model.FORMATS, "litert", export_model.FORMATS["litert"]._replace(modules=(), write=fail))
+    monkeypatch.setitem(export.FORMATS, "litert", export.FORMATS["litert"]._replace(modules=(), write=fail))
     options = ["--run", str(run), "--formats", "litert", "onnx", "saved_model", "--output-dir", str(tmp_path / "out")]
     assert export_model.main(options) == 1
     err = capsys.readouterr().err
     assert "litert: ValueError: no such operation" in err
-    assert "onnx: not installed: tf2onnx; try: python -m pip install -r requirements-export.txt" in err
+    assert 'onnx: not installed: tf2onnx; try: python -m pip install -e ".[export]"' in err
     assert err.count("\n") == 1
     assert (tmp_path / "out/saved_model/1/saved_model.pb").exists()
     assert not (tmp_path / "out/model.tflite").exists()
@@ -119,8 +121,8 @@ def test_what_loses_accuracy_is_not_kept(run, tmp_path, monkeypatch, capsys):
     def guess(path, batch):
         return lambda images: np.full((len(images), 10), 0.1, np.float32)
 
-    kind = export_model.FORMATS["saved_model"]._replace(write=lambda *arguments: None, load=guess, exact=False)
-    monkeypatch.setitem(export_model.FORMATS, "saved_model", kind)
+    kind = export.FORMATS["saved_model"]._replace(write=lambda *arguments: None, load=guess, exact=False)
+    monkeypatch.setitem(export.FORMATS, "saved_model", kind)
     assert export_model.main(["--run", str(run), "--formats", "saved_model", "--output-dir", str(tmp_path / "out")]) == 1
     assert "accurate, and is not kept" in capsys.readouterr().err
 
@@ -135,7 +137,7 @@ def test_impossible_options_are_refused(tmp_path, capsys):
 
 def test_what_comes_with_the_project_is_left_as_it_is(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for path in ("pretrained/best", predict_image.PRETRAINED):
+    for path in ("pretrained/best", runs.PRETRAINED):
         assert export_model.default_folder(Path(path), "runs") == Path("runs/exports")
     assert export_model.default_folder(Path("runs/mine"), "runs") == Path("runs/mine/exports")
 
@@ -148,5 +150,5 @@ def test_any_number_of_images_goes_in_batches_of_one_size():
         return images.reshape(len(images), -1)[:, :2]
 
     images = np.arange(251 * 784, dtype=np.float32).reshape(251, 28, 28, 1)
-    np.testing.assert_array_equal(export_model.in_batches(predict, images), images.reshape(251, -1)[:, :2])
+    np.testing.assert_array_equal(export.in_batches(predict, images), images.reshape(251, -1)[:, :2])
     assert seen == [250, 250]

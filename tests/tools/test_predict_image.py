@@ -13,7 +13,9 @@ from PIL import Image
 from tests import synthetic_data
 import data
 import evaluate_model
+from fmnist import source
 from fmnist.inference import photo
+from fmnist.inference import classifier as classifiers
 from tools import predict_image
 from fmnist import runs
 import train_cnn
@@ -36,7 +38,7 @@ def run(made_data, no_figures, tmp_path):
 @pytest.fixture(scope="module")
 def best():
     """The classifier that comes with the project."""
-    return predict_image.load_classifier(BEST)
+    return classifiers.load_classifier(BEST)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_a_folder_is_answered_as_json_and_broken_files_are_named(run, folder, ca
     assert [answer["file"] for answer in answers] == [str(folder / f"inner/{number}.png") for number in range(10)]
     for answer in answers:
         assert set(answer) == {"file", "label", "confidence", "guesses", "unsure", "doubts"}
-        assert answer["label"] in data.CLASS_NAMES and answer["unsure"] is bool(answer["doubts"])
+        assert answer["label"] in source.CLASS_NAMES and answer["unsure"] is bool(answer["doubts"])
         confidences = [guess["confidence"] for guess in answer["guesses"]]
         assert len(confidences) == 3 and confidences == sorted(confidences, reverse=True)
         assert (answer["label"], answer["confidence"]) == tuple(answer["guesses"][0].values())
@@ -71,11 +73,11 @@ def test_a_folder_is_answered_as_json_and_broken_files_are_named(run, folder, ca
 
 def test_it_answers_as_the_evaluation_did(run):
     """With its flips, its shifts and its temperature, to the digits that predictions.npz has."""
-    classifier, dataset = predict_image.load_classifier(run), data.load(val_size=100)
+    classifier, dataset = classifiers.load_classifier(run), data.load(val_size=100)
     saved = np.load(run / "predictions.npz")["probabilities"]
     np.testing.assert_allclose(classifier.probabilities(dataset.test.images), saved, atol=1e-5)
     photos = [photo.Photo(None, image, None, []) for image in dataset.test.images]
-    _, doubts = predict_image.classify(classifier, photos)
+    _, doubts = classifier.classify(photos)
     unsure = json.loads((run / "metrics.json").read_text())["unsure"]
     assert np.mean([bool(each) for each in doubts]) == pytest.approx(unsure, abs=1e-9)
 
@@ -98,7 +100,7 @@ def test_figures_show_every_picture(run, folder, tmp_path, capsys):
 
 
 def test_a_run_that_was_not_evaluated_answers_and_says_what_it_lacks(run, folder, capsys):
-    for name in (evaluate_model.METRICS, evaluate_model.NOVELTY):
+    for name in (runs.METRICS, runs.NOVELTY):
         (run / name).unlink()
     assert predict_image.main([str(folder / "inner/1.png"), "--run", str(run), "--json"]) == 0
     out, err = capsys.readouterr()
@@ -106,26 +108,26 @@ def test_a_run_that_was_not_evaluated_answers_and_says_what_it_lacks(run, folder
 
 
 def test_an_evaluation_of_an_earlier_epoch_does_not_count(run):
-    evaluated = json.loads((run / evaluate_model.METRICS).read_text())
-    (run / evaluate_model.METRICS).write_text(json.dumps({**evaluated, "epochs": evaluated["epochs"] - 1}))
-    assert predict_image.load_evaluation(run) is None
+    evaluated = json.loads((run / runs.METRICS).read_text())
+    (run / runs.METRICS).write_text(json.dumps({**evaluated, "epochs": evaluated["epochs"] - 1}))
+    assert classifiers.load_evaluation(run) is None
 
 
 def test_an_evaluation_that_knew_no_shifts_is_one_without_them(run):
-    evaluated = json.loads((run / evaluate_model.METRICS).read_text())
+    evaluated = json.loads((run / runs.METRICS).read_text())
     del evaluated["test_time_shifts"]
-    (run / evaluate_model.METRICS).write_text(json.dumps(evaluated))
-    classifier = predict_image.load_classifier(run)
+    (run / runs.METRICS).write_text(json.dumps(evaluated))
+    classifier = classifiers.load_classifier(run)
     assert classifier.flips and not classifier.shifts
 
 
 def test_the_newest_run_is_taken_else_the_one_that_comes_with_the_project(run, tmp_path, monkeypatch):
-    assert predict_image.chosen_run(None, run.parent) == run
-    assert predict_image.chosen_run("other", run.parent) == Path("other")
-    assert predict_image.chosen_run(None, tmp_path / "none") == BEST
-    monkeypatch.setattr(predict_image, "PRETRAINED", tmp_path / "nothing")
+    assert runs.find_run(None, run.parent) == run
+    assert runs.find_run("other", run.parent) == Path("other")
+    assert runs.find_run(None, tmp_path / "none") == BEST
+    monkeypatch.setattr(runs, "PRETRAINED", tmp_path / "nothing")
     with pytest.raises(runs.RunError, match="python train_cnn.py"):
-        predict_image.chosen_run(None, tmp_path / "none")
+        runs.find_run(None, tmp_path / "none")
 
 
 def one_line(argv, capsys, code=1):
@@ -140,42 +142,43 @@ def test_what_cannot_be_is_refused_in_a_line(run, folder, tmp_path, capsys):
     assert "holds no" in one_line([tmp_path / "empty", "--run", run], capsys)
     assert "not a run directory" in one_line([folder, "--run", tmp_path / "empty"], capsys)
     assert "no picture could be read" in one_line([folder / "inner/broken.jpg", tmp_path / "none.png", "--run", run], capsys)
-    for name, content in ((evaluate_model.METRICS, b"{"), (evaluate_model.METRICS, b'{"temperature": -1}'),
-                          (evaluate_model.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
-                          (evaluate_model.METRICS, b"[]"), (evaluate_model.METRICS, b"null"),
-                          (evaluate_model.METRICS, b"[" * 100_000),
-                          (evaluate_model.NOVELTY, b"PK"), (evaluate_model.NOVELTY, b"")):
+    for name, content in ((runs.METRICS, b"{"), (runs.METRICS, b'{"temperature": -1}'),
+                          (runs.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
+                          (runs.METRICS, b"[]"), (runs.METRICS, b"null"),
+                          (runs.METRICS, b"[" * 100_000),
+                          (runs.NOVELTY, b"PK"), (runs.NOVELTY, b"")):
         good = (run / name).read_bytes()
         (run / name).write_bytes(content)
         said = one_line([folder, "--run", run], capsys)
         assert str(run / name) in said and f"evaluate_model.py {run}" in said
-        assert name == evaluate_model.METRICS or "--test-time-flips --test-time-shifts" in said
+        assert name == runs.METRICS or "--test-time-flips --test-time-shifts" in said
         (run / name).write_bytes(good)
 
 
 def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
-    with np.load(run / evaluate_model.NOVELTY) as saved:
+    with np.load(run / runs.NOVELTY) as saved:
         arrays = dict(saved)
     for change in ({"mean": arrays["mean"][:10]}, {"centres": arrays["centres"][:, :5]}, {"limits": arrays["limits"][:2]},
                    {"components": np.full_like(arrays["components"], np.nan)}):
-        np.savez(run / evaluate_model.NOVELTY, **arrays | change)
+        np.savez(run / runs.NOVELTY, **arrays | change)
         assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
-    np.savez(run / evaluate_model.NOVELTY, **arrays)
-    content = bytearray((run / evaluate_model.NOVELTY).read_bytes())
+    np.savez(run / runs.NOVELTY, **arrays)
+    content = bytearray((run / runs.NOVELTY).read_bytes())
     content[content.find(b"PK\1\2") + 10] ^= 0xff  # how the first array is compressed
-    (run / evaluate_model.NOVELTY).write_bytes(content)
+    (run / runs.NOVELTY).write_bytes(content)
     assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
-    np.savez(run / evaluate_model.NOVELTY, mean=arrays["mean"])
+    np.savez(run / runs.NOVELTY, mean=arrays["mean"])
     assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
 
 
+@pytest.mark.slow
 def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(best, real_data):
     """A small part of what benchmarks/photographs.py measures."""
     test = data.load(real_data).test
     images, labels = test.images[:500], test.labels[:500]
     files = [photographs.photograph(image[..., 0], np.random.default_rng(number)) for number, image in enumerate(images)]
     photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
-    probabilities, doubts = predict_image.classify(best, photos)
+    probabilities, doubts = best.classify(photos)
     plain = best.probabilities(images)
     accuracy, of_images = ((each.argmax(axis=1) == labels).mean() for each in (probabilities, plain))
     assert accuracy >= 0.97 * of_images
@@ -184,5 +187,5 @@ def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(best, real_d
 
 @pytest.mark.parametrize("kind", photographs.OTHERS)
 def test_most_pictures_of_other_things_are_called_unsure(best, kind):
-    _, doubts = predict_image.classify(best, photographs.other_photos(kind, 60, framed=True))
+    _, doubts = best.classify(photographs.other_photos(kind, 60, framed=True))
     assert np.mean([bool(each) for each in doubts]) >= 0.8

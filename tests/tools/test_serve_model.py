@@ -1,6 +1,5 @@
 import asyncio
 import base64
-import builtins
 import io
 import json
 import re
@@ -9,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,16 +16,17 @@ from tests import ROOT
 from PIL import Image
 
 from tests import synthetic_data
-import data
 from fmnist.inference import photo
-from tools import predict_image
+from fmnist import source
+from fmnist.inference.classifier import load_classifier, prediction
 from fmnist import runs
 from tools import serve_model
 
 fastapi = pytest.importorskip("fastapi")
 testclient = pytest.importorskip("fastapi.testclient")
 
-from benchmarks import load_server
+from benchmarks import load_server  # noqa: E402
+from tools.serving import app as app_module, micro_batcher, server as server_module  # noqa: E402
 
 BEST = ROOT / "pretrained/best"
 LIMIT = 100_000  # bytes of a request, in these tests
@@ -38,12 +37,12 @@ SHIRT = ((.3, .2), (.2, .35), (.3, .4), (.32, .3), (.32, .8), (.68, .8), (.68, .
 
 @pytest.fixture(scope="module")
 def classifier():
-    return predict_image.load_classifier(BEST)
+    return load_classifier(BEST)
 
 
 @pytest.fixture(scope="module")
 def app(classifier):
-    return serve_model.create_app(classifier, LIMIT)
+    return app_module.create_app(classifier, LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_a_model_card_of_impossible_scores_is_refused(classifier, tmp_path):
     scores = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({**scores, "accuracy": "high"}))
     with pytest.raises(runs.RunError, match="broken") as caught:
-        serve_model.create_app(classifier._replace(run=run), LIMIT)
+        app_module.create_app(classifier._replace(run=run), LIMIT)
     assert "\n" not in str(caught.value)
 
 
@@ -70,8 +69,8 @@ def png(number=0, size=(28, 28)):
 def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
     content = png(3)
     seen = photo.read(io.BytesIO(content))
-    (probabilities,), (doubts,) = predict_image.classify(classifier, [seen])
-    expected = predict_image.answer(probabilities, doubts)
+    (probabilities,), (doubts,) = classifier.classify([seen])
+    expected = prediction(probabilities, doubts)
     response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
     answer = response.json()
     assert response.status_code == 200
@@ -79,7 +78,7 @@ def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
     assert answer["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
     assert (answer["unsure"], answer["doubts"]) == (expected["unsure"], expected["doubts"])
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
-    assert list(answer["probabilities"]) == list(data.CLASS_NAMES)
+    assert list(answer["probabilities"]) == list(source.CLASS_NAMES)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2]))))
     np.testing.assert_allclose(shown / 255, seen.image[..., 0], atol=0.003)
 
@@ -96,9 +95,9 @@ def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
 
 def test_many_together_are_answered_as_each_alone(client, classifier):
     images = np.stack([photo.read(io.BytesIO(png(number))).image for number in range(40)])
-    predict = serve_model.compiled(classifier.model)
+    predict = micro_batcher.compile_predictor(classifier.model)
     alone = np.concatenate([predict(image[None]) for image in images])
-    np.testing.assert_allclose(predict(images[:serve_model.TOGETHER]), alone[:serve_model.TOGETHER], atol=1e-5)
+    np.testing.assert_allclose(predict(images[:micro_batcher.MAX_BATCH]), alone[:micro_batcher.MAX_BATCH], atol=1e-5)
     np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
 
 
@@ -148,7 +147,7 @@ def test_wrong_requests_get_a_reason_and_no_5xx(client):
             (422, "megapixels", bomb.getvalue(), "image/png")):
         response = client.post("/predict", content=content, headers={"Content-Type": kind})
         assert response.status_code == status and said in response.json()["detail"]
-    many = [("files", ("a.png", b"x"))] * (serve_model.MOST_FILES + 1)
+    many = [("files", ("a.png", b"x"))] * (app_module.MAX_FILES + 1)
     assert client.post("/predict/batch", files=many).status_code == 422
     assert client.post("/predict/batch").status_code == 422
     assert client.get("/predict").status_code == 405
@@ -159,7 +158,7 @@ def test_the_card_says_what_the_evaluation_found(client):
     card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
     assert card["test_accuracy"] == scores["accuracy"] and card["unsure_test_images"] == scores["unsure"]
     assert card["test_time_flips"] is True and card["test_time_shifts"] is False
-    assert card["classes"] == list(data.CLASS_NAMES) and card["parameters"] == scores["parameters"]
+    assert card["classes"] == list(source.CLASS_NAMES) and card["parameters"] == scores["parameters"]
     assert client.get("/health").json() == {"status": "ok"}
 
 
@@ -181,27 +180,27 @@ def test_what_waits_is_computed_together_and_everybody_gets_their_own():
         return [2 * item for item in items]
 
     async def work(items):
-        together = serve_model.Together(compute)
-        return await asyncio.gather(*map(together, items), return_exceptions=True)
+        batcher = micro_batcher.MicroBatcher(compute)
+        return await asyncio.gather(*map(batcher, items), return_exceptions=True)
 
     assert asyncio.run(work(range(100, 150))) == list(range(200, 300, 2))
-    assert max(sizes) <= serve_model.TOGETHER and len(sizes) < 50
+    assert max(sizes) <= micro_batcher.MAX_BATCH and len(sizes) < 50
     assert all(isinstance(result, ValueError) for result in asyncio.run(work([13, 14])))
 
 
 def test_it_goes_on_where_somebody_who_waits_is_gone():
     async def work():
-        together = serve_model.Together(lambda items: items)
-        gone = asyncio.create_task(together(1))
+        batcher = micro_batcher.MicroBatcher(lambda items: items)
+        gone = asyncio.create_task(batcher(1))
         await asyncio.sleep(0)
         gone.cancel()
-        return await together(2)
+        return await batcher(2)
 
     assert asyncio.run(work()) == 2
 
 
 def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
-    with serve_model.bound_socket("127.0.0.1", 0) as taken:
+    with server_module.listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         assert serve_model.main(["--run", str(BEST), "--port", port]) == 1
         err = capsys.readouterr().err
@@ -209,16 +208,11 @@ def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
     for host in ("no.such.host.invalid", "a..b"):
         assert serve_model.main(["--run", str(BEST), "--host", host]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    real = builtins.__import__
-
-    def without_uvicorn(name, *rest):
-        if name == "uvicorn":
-            raise ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_uvicorn)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not there, for a server not imported yet
+    monkeypatch.delitem(sys.modules, "tools.serving.server")
+    monkeypatch.delattr("tools.serving.server")
     assert serve_model.main(["--run", str(BEST)]) == 1
-    assert "uvicorn is not installed; try: python -m pip install -r requirements-serve.txt" in capsys.readouterr().err
+    assert 'not installed: uvicorn; try: python -m pip install -e ".[serve]"' in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +232,7 @@ def server():
         process.kill()
 
 
+@pytest.mark.slow
 def test_malformed_uploads_do_not_disturb_it(server):
     port = int(server.rpartition(":")[2])
     jpeg = io.BytesIO()
@@ -250,6 +245,8 @@ def test_malformed_uploads_do_not_disturb_it(server):
     assert statuses == [200] * 64
 
 
+@pytest.mark.browser
+@pytest.mark.slow
 def test_a_browser_shows_the_answer(browser, server, tmp_path):
     (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -289,6 +286,7 @@ def test_a_browser_shows_the_answer(browser, server, tmp_path):
     assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
 
 
+@pytest.mark.slow
 def test_the_api_keeps_to_its_schema(server):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings

@@ -16,10 +16,13 @@ import pytest
 from tests import ROOT
 
 from fmnist import runs
-import train_cnn
+from fmnist.config import TrainConfig, parse_arguments
 from tools import tune_model
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed")
+from tools.tuning import report, study as studies  # noqa: E402
+from tools.tuning.space import SPACE  # noqa: E402
+
 PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a few seconds
 SMALL = ["--val-size", "100", "--epochs", "2", "--model", "lenet_l2"]
 
@@ -39,26 +42,24 @@ def study_of(folder):
 
 
 def test_the_space_is_of_options_that_train_cnn_has():
-    options = train_cnn.parse_options([])
-    for name, values in tune_model.SPACE.items():
+    for name, values in SPACE.items():
         for value in values:
-            assert train_cnn.parse_options(train_cnn.flags({name: value}))[name] == value
-        assert name in options
+            assert getattr(TrainConfig(**{name: value}), name) == value
 
 
+@pytest.mark.slow
 def test_a_study_ends_with_the_command_of_its_winner_and_goes_on(tune, tmp_path):
     output = tune("--trials", "3")
     study, folder = study_of(tmp_path / "study"), tmp_path / "study"
     assert len(study.trials) == 3
     command = shlex.split(output.splitlines()[-1].removeprefix("Next: "))
     assert command[:2] == ["python", "train_cnn.py"]
-    config = train_cnn.parse_options(command[2:])
+    config, _ = parse_arguments("", command[2:])
     run = folder / study.best_trial.user_attrs["run"]
-    recorded = runs.load_config(run)
-    assert all(recorded[key] == value for key, value in train_cnn.settings(config).items())
+    assert config.gives_the_same_as(runs.load_config(run))
     assert runs.load_history(run)[-1]["val_accuracy"] == pytest.approx(study.best_value)
     page = (folder / "report.html").read_text()
-    for name in tune_model.CAPTIONS:
+    for name in report.CAPTIONS:
         assert (folder / f"figures/{name}.png").stat().st_size > 3000 and f'alt="{name}"' in page
 
     assert "[3/3]" not in tune("--trials", "3")  # nothing to do
@@ -66,6 +67,7 @@ def test_a_study_ends_with_the_command_of_its_winner_and_goes_on(tune, tmp_path)
     assert len(study_of(folder).trials) == 4
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_an_epoch):
     with interrupted_after_an_epoch():
         assert "The same command goes on" in tune("--trials", "1", code=130)
@@ -79,16 +81,18 @@ def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_a
     assert "1 epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_given_up(tune, tmp_path, monkeypatch):
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number == 1)
     assert "trial 1: pruned" in tune("--trials", "2")
     assert not (tmp_path / "study/trial-0001").exists() and (tmp_path / "study/trial-0000").exists()
 
 
+@pytest.mark.slow
 def test_studies_that_cannot_go_on_are_refused_in_a_line_and_kept(tune, tmp_path):
     tune("--trials", "1")
     journal = (tmp_path / "study/journal.log").read_bytes()
-    assert "is of another study" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
+    assert "made with other options" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
     for options, said in ((["--epochs", "3"], "other options"), (["--model", "dropout_cnn"], "other options"),
                           (["--storage", "postgresql+psycopg://nobody@127.0.0.1:1/none"], "cannot be opened"),
                           (["--storage", "nonsense"], "cannot be opened")):
@@ -132,6 +136,7 @@ def finish(process):
     return output
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(workers, tmp_path):
     """The trial of a process that was killed goes on in another one, from its last epoch."""
     victim = workers()
@@ -174,6 +179,8 @@ def postgresql(tmp_path):
     shutil.rmtree(folder)
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
 def test_workers_share_a_study_in_postgresql(workers, postgresql, tmp_path):
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     both = [workers("--storage", postgresql, "--output-dir", str(tmp_path / str(number))) for number in (0, 1)]

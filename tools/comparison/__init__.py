@@ -1,0 +1,1 @@
+"""The work of tools/compare_models.py."""

@@ -1,0 +1,1 @@
+"""The work of tools/serve_model.py."""

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fmnist.training.augmentation import ERASED, SHIFT, augment, views
+from fmnist.training.augmentation import ERASED, SHIFT, augment
 
 COUNT = 400
 # One bright dot left of the middle tells where an image went.
@@ -55,18 +55,3 @@ def test_half_of_the_images_lose_a_rectangle_to_noise():
         assert where.sum() == len(rows) * len(columns)
         assert ERASED[0] <= min(len(rows), len(columns)) and max(len(rows), len(columns)) <= ERASED[1]
         assert np.unique(image[where]).size > 0.9 * where.sum()
-
-
-def test_the_views_are_the_images_first_and_then_all_their_flips_and_shifts():
-    def places(**options):
-        first, *others = (np.argwhere(view)[:, 1:3] for view in views(IMAGES, **options))
-        assert (first == (14, 10)).all()
-        return [tuple(view[0]) for view in (first, *others)]
-
-    assert places(flips=False, shifts=False) == [(14, 10)]
-    assert places(flips=True, shifts=False) == [(14, 10), (14, 17)]
-    nine = {(row, column) for row in (13, 14, 15) for column in (9, 10, 11)}
-    assert sorted(places(flips=False, shifts=True)) == sorted(nine)
-    assert sorted(places(flips=True, shifts=True)) == sorted(nine | {(row, 27 - column) for row, column in nine})
-    white = np.ones((1, 28, 28, 1), np.float32)
-    assert sorted(int(view.sum()) for view in views(white, flips=False, shifts=True)) == [27 * 27] * 4 + [27 * 28] * 4 + [28 * 28]

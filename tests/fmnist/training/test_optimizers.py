@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-import train_cnn
+from fmnist.config import TrainConfig
 from model import build_model
-from fmnist.training.optimizers import ConvolutionMuon
+from fmnist.training.optimizers import ConvolutionMuon, build_optimizer, learning_rate
 
 
 def change(optimizer, variable, gradient):
@@ -36,9 +36,9 @@ def test_what_is_no_matrix_and_the_classifier_go_by_adamw():
 
 
 def test_only_kernels_decay():
-    config = train_cnn.parse_options(["--recipe", "quick", "--weight-decay", "1"])
-    model = build_model(config["model"])
-    optimizer = train_cnn.build_optimizer(config, steps_per_epoch=10)
+    config = TrainConfig(recipe="quick", weight_decay=1)
+    model = build_model(config.model)
+    optimizer = build_optimizer(config, steps_per_epoch=10)
     optimizer.build(model.trainable_variables)
     for weight in model.trainable_variables:
         weight.assign(weight + 1)
@@ -46,3 +46,10 @@ def test_only_kernels_decay():
     optimizer.apply([keras.ops.zeros(weight.shape) for weight in model.trainable_variables])
     for weight, value in zip(model.trainable_variables, before):
         assert np.array_equal(weight, value) == (weight.name != "kernel")
+
+
+def test_one_cycle_starts_low():
+    schedule = learning_rate(TrainConfig(schedule="one-cycle", learning_rate=1.0, epochs=4), 10)
+    values = [float(schedule(step)) for step in range(41)]
+    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 8 and max(values) == pytest.approx(1)
+    np.testing.assert_allclose(np.diff(values[8:]), -1 / 32, rtol=1e-4)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from fmnist.training import augmentation
+from fmnist.evaluation import tta
 from tests import synthetic_data
 import data
 import evaluate_model
 from fmnist.evaluation import metrics
-from fmnist import runs
+from fmnist import html_report, runs, source
 import train_cnn
 
 FIGURES = ("calibration", "confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
@@ -49,7 +49,7 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
     assert results["gap"]["accuracy"] == pytest.approx(
         results["train"]["accuracy"] - results["validation"]["accuracy"])
     assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * synthetic_data.TEST)
-    assert set(data.CLASS_NAMES) < set(results["per_class"])
+    assert set(source.CLASS_NAMES) < set(results["per_class"])
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
 
 
@@ -86,6 +86,7 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path,
     assert f"without test-time flips {plain['accuracy']:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path, capsys):
     flips = evaluate_model.evaluate(run, output_dir=tmp_path / "flips", test_time_flips=True)
     alone = evaluate_model.evaluate(run, output_dir=tmp_path / "alone", test_time_shifts=True)
@@ -93,7 +94,7 @@ def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path,
     results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
     test, network = data.load(val_size=100).test, runs.load_model(run)
     for found, options in ((results, (True, True)), (alone, (False, True))):
-        views = np.stack(list(augmentation.views(test.images, *options)))
+        views = np.stack(list(tta.views(test.images, *options)))
         mean = network.predict(np.concatenate(views), verbose=0).reshape(*views.shape[:2], -1).mean(axis=0)
         assert found["accuracy"] == metrics.accuracy(test.labels, mean)
         assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
@@ -107,6 +108,7 @@ def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path,
             f"without test-time flips either {flips['without_flips']['accuracy']:.2%}") in out
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_stands_in_the_report(run):
     assert evaluate_model.main([str(run)]) == 0
     assert sorted(path.stem for path in (run / "figures").iterdir()) == list(FIGURES)
@@ -128,6 +130,7 @@ def test_the_loss_is_pure_cross_entropy(made_data, no_figures, tmp_path):
     assert results["loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_path):
     before = sorted(run.iterdir())
     for folder in ("a/b", "c"):
@@ -144,7 +147,7 @@ def test_an_interrupted_evaluation_leaves_the_older_one(run, no_figures, capsys,
     for name in ("metrics.json", "report.html"):
         (run / name).write_text("older")
     before = {path: path.read_bytes() for path in run.iterdir()}
-    monkeypatch.setattr(evaluate_model, "page", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(html_report, "page", lambda *_: signal.raise_signal(number))
     assert evaluate_model.main([str(run)]) == code
     assert {path: path.read_bytes() for path in run.iterdir()} == before
     assert "Traceback" not in capsys.readouterr().err
@@ -210,7 +213,7 @@ def test_data_that_moved_away_is_looked_for_elsewhere(run, no_figures, tmp_path)
 
 
 def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
-    monkeypatch.setattr(data, "FILES", synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)))
+    monkeypatch.setattr(source, "FILES", synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)))
     assert "trained on other data" in failure(capfd, run)
     assert not (run / "metrics.json").exists()
 
@@ -228,6 +231,7 @@ def test_wrong_folders_are_named(run, tmp_path, capfd):
     assert "nowhere" in failure(capfd, run, "--data-dir", tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):
     assert train_cnn.main(["--limit", "12000", "--epochs", "4", "--batch-size", "64", "--data-dir", real_data,
                            "--runs-dir", str(tmp_path), "--name", "run"]) == 0

@@ -8,6 +8,7 @@ import pytest
 from fmnist import atomic_io
 from fmnist import runs
 import train_cnn
+from fmnist.training import checkpoint
 
 OPTIONS = ["--val-size", "100", "--batch-size", "100", "--learning-rate", "0.003", "--augment", "flip+shift"]
 
@@ -52,6 +53,7 @@ def kill_at(monkeypatch, count):
     monkeypatch.setattr(os, "replace", replace_or_die)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [
     ["--schedule", "plateau", "--patience", "4", "--epochs", "12", "--dropout", "0"],
     ["--recipe", "quick", "--dropout", "0.2", "--epochs", "4", "--ema-epochs", "2", "--members", "2"],
@@ -60,7 +62,7 @@ def test_a_run_that_was_killed_often_ends_as_one_that_was_not(unlearnable_data, 
     states, finish = {}, runs.finish  # weights, optimizer and averages
 
     def note_state_and_finish(run):
-        states[run.name] = runs.load_state(run)[0]
+        states[run.name] = checkpoint.load_state(run)[0]
         finish(run)
 
     monkeypatch.setattr(runs, "finish", note_state_and_finish)
@@ -129,7 +131,7 @@ def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_lo
     run = train(tmp_path, "run", "--epochs", "1")
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
-    (run / f"{atomic_io.UNFINISHED}{dead.pid}-{atomic_io.MACHINE}-checkpoint").mkdir()
+    (run / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-checkpoint").mkdir()
     assert train_cnn.main(["--resume", str(run)]) == 0
     outcome(run)
 

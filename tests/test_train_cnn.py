@@ -13,9 +13,14 @@ from tests import ROOT
 import tensorflow as tf
 
 import data
-from fmnist import runs
+from fmnist import runs, source
 import train_cnn
-from model import FROZEN, Halves, build_model, members_of, whiten
+from fmnist.config import TrainConfig, parse_arguments
+from fmnist.networks import members_of
+from fmnist.training import checkpoint, loop
+from fmnist.training.fast_model import SplitBatchModel
+from fmnist.training.whitening import LAYER, whiten
+from model import build_model
 
 SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001", "--schedule", "constant"]
 
@@ -49,7 +54,7 @@ def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert all(row["seconds"] > 0 and row["learning_rate"] == pytest.approx(1e-3) for row in history)
     assert history[-1]["val_accuracy"] > 0.9
-    assert config["batch_size"] == 50 and config["val_size"] == 100 and config["fingerprint"] == data.fingerprint()
+    assert config["batch_size"] == 50 and config["val_size"] == 100 and config["fingerprint"] == source.fingerprint()
     assert runs.newest(tmp_path / "runs") == run
     output = capsys.readouterr().out
     assert str(made_data) in output and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
@@ -64,15 +69,15 @@ def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(made_data, tm
             save(*arguments)
         return call
 
-    for name in ("save_state", "save_epoch"):
-        monkeypatch.setattr(runs, name, slow(getattr(runs, name)))
-    monkeypatch.setattr(train_cnn.time, "perf_counter", lambda: now[0])
+    for module, name in ((checkpoint, "save_state"), (runs, "save_epoch")):
+        monkeypatch.setattr(module, name, slow(getattr(module, name)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
     assert [row["seconds"] for row in runs.load_history(train(tmp_path, "--epochs", "3"))] == [20, 20, 20]
 
 
 def test_a_step_is_traced_once(made_data, tmp_path, monkeypatch):
-    step, traced = Halves.train_step, []
-    monkeypatch.setattr(Halves, "train_step", lambda twin, batch: traced.append(twin) or step(twin, batch))
+    step, traced = SplitBatchModel.train_step, []
+    monkeypatch.setattr(SplitBatchModel, "train_step", lambda model, batch: traced.append(model) or step(model, batch))
     train(tmp_path, "--epochs", "2")
     assert len(traced) == 1
 
@@ -95,6 +100,7 @@ def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_co
     assert validation_loss(run) == pytest.approx(history[-1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights_bit_for_bit(made_data, tmp_path):
     options = ["--epochs", "2", "--augment", "flip+shift", "--model", "batchnorm_cnn"]
     first, again, other = (weights(train(tmp_path, *options, "--seed", seed, name=name))
@@ -107,6 +113,7 @@ def rates(run):
     return [row["learning_rate"] for row in runs.load_history(run)]
 
 
+@pytest.mark.slow
 def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
     cosine = rates(train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine"))
     assert cosine == sorted(cosine, reverse=True) and 0.8e-3 < cosine[0] < 1e-3
@@ -115,13 +122,7 @@ def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
     assert cosine[-1] == pytest.approx(0, abs=1e-8) and cycle[-1] == pytest.approx(0, abs=1e-8)
 
 
-def test_one_cycle_starts_low():
-    schedule = train_cnn.learning_rate({"schedule": "one-cycle", "learning_rate": 1.0, "epochs": 4}, 10)
-    values = [float(schedule(step)) for step in range(41)]
-    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 8 and max(values) == pytest.approx(1)
-    np.testing.assert_allclose(np.diff(values[8:]), -1 / 32, rtol=1e-4)
-
-
+@pytest.mark.slow
 def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
     run = train(tmp_path, "--epochs", "9", "--patience", "0", "--dropout", "0", "--schedule", "plateau",
                 "--learning-rate", "0.004")
@@ -129,6 +130,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
         pytest.approx(0.002), pytest.approx(0.001), pytest.approx(0.0005))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [
     ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
     ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
@@ -193,11 +195,11 @@ def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_pa
 
 def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, monkeypatch):
     options = [*SMALL, "--model", "mobilenet", "--width", "0.35", "--weights", "some.h5", "--runs-dir", str(tmp_path)]
-    config = train_cnn.parse_options(options)
-    run = runs.create(tmp_path, "run", {**config, "fingerprint": data.fingerprint()})
-    monkeypatch.setattr(train_cnn, "load_weights", lambda config, model: 1 / 0)
+    config, _ = parse_arguments("", options)
+    run = runs.create(tmp_path, "run", config.to_record() | {"fingerprint": source.fingerprint()})
+    monkeypatch.setattr(loop, "load_initial_weights", lambda config, model: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train_cnn.train({**config, "fingerprint": data.fingerprint()}, run)
+        train_cnn.train(config, run)
 
 
 def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
@@ -211,7 +213,8 @@ def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
 def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
         made_data, tmp_path, capfd, monkeypatch, moment, number, code):
     """Even while files are being written, weights and history tell the same."""
-    save, calls = getattr(runs, moment), []
+    module = checkpoint if moment == "save_state" else runs
+    save, calls = getattr(module, moment), []
 
     def interrupted_save(*arguments):
         calls.append(arguments)
@@ -219,7 +222,7 @@ def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
             signal.raise_signal(number)
         save(*arguments)
 
-    monkeypatch.setattr(runs, moment, interrupted_save)
+    monkeypatch.setattr(module, moment, interrupted_save)
     assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == code
     run, message = tmp_path / "run", capfd.readouterr().err
     assert f"--resume {run}" in message
@@ -242,7 +245,7 @@ def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "save_state", full)
+    monkeypatch.setattr(checkpoint, "save_state", full)
     assert "No space left" in failure(capfd, "--runs-dir", str(tmp_path))
 
 
@@ -263,6 +266,7 @@ def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_pat
     assert "loss of epoch 2 is" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_validation_loss_that_is_no_number_ends_training_too(made_data, tmp_path, capfd, monkeypatch):
     load = data.load
 
@@ -309,15 +313,6 @@ def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capf
     assert len(losses(tmp_path / "run")) == 3
 
 
-def test_who_dies_without_a_word_has_left_one(tmp_path):
-    code = "import os, train_cnn\nwith train_cnn.last_words('to go on: do this'): {}"
-    for end, words in (("os.kill(os.getpid(), 9)", "\nto go on: do this\n"), ("os.abort()", "\nto go on: do this\n"),
-                       ("raise SystemExit('an error')", "an error\n"), ("pass", "")):
-        done = subprocess.run([sys.executable, "-c", code.format(end)], cwd=ROOT,
-                              capture_output=True, text=True)
-        assert done.stderr == words
-
-
 def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
     """TensorFlow writes to stderr past Python: only a process of its own shows all of it."""
     done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
@@ -345,17 +340,19 @@ def test_help_imports_nothing_slow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
     model = runs.load_model(train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle"))
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
     assert isinstance(model, keras.Sequential)
 
 
+@pytest.mark.slow
 def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_data, tmp_path):
     run = train(tmp_path, "--epochs", "1", "--model", "allconv_cnn", "--members", "2", "--weight-decay", "1")
     config = runs.load_config(run)
     expected = build_model("allconv_cnn")
     whiten(expected, data.load(None, config["val_size"], config["limit"], config["seed"]).train.images)
     for member in members_of(runs.load_model(run)):
-        assert member.layers[1].name == FROZEN and not member.layers[1].trainable
+        assert member.layers[1].name == LAYER and not member.layers[1].trainable
         np.testing.assert_array_equal(member.layers[1].kernel, expected.layers[1].kernel)

@@ -1,0 +1,109 @@
+"""config.json of a run, spoilt, and its settings, one by one."""
+
+from fmnist import runs
+from tests.hostile_input.cases import (
+    Case,
+    evaluate_finished,
+    resume_unfinished,
+    run_file_cases,
+    settings_are,
+    text_is,
+)
+from tests.hostile_input.files import ANY_FILE
+from tests.hostile_input.refusal import test_it_is_refused  # noqa: F401
+
+NO_CONFIG = {
+    "null": "null",
+    "a list": "[]",
+    "a number": "3",
+    "a text": '"config"',
+    "cut off": '{"model": "drop',
+    "two values": "{} {}",
+    "a comment": "// {}\n{}",
+    "single quotes": "{'model': 'gap_cnn'}",
+    "UTF-16": '{"model": "gap_cnn"}'.encode("utf-16"),
+    "Latin-1": b'{"model": "\xe4"}',
+    "too deep": "[" * 100_000,
+    "a number too long": '{"seed": ' + "9" * 5000 + "}",
+    "no settings": "{}",
+}
+
+
+def config_file_cases():
+    ways = {spoil.__name__: spoil for spoil in ANY_FILE}
+    ways |= {cause: text_is(text) for cause, text in NO_CONFIG.items()}
+    yield from run_file_cases(
+        "config.json", ways, {"finished": evaluate_finished, "unfinished": resume_unfinished}
+    )
+
+
+INTEGERS = ("epochs", "batch_size", "patience", "val_size", "seed", "limit")
+FLOATS = ("learning_rate", "ema_epochs", "dropout", "l2", "label_smoothing")
+CHOICES = ("model", "schedule", "augment")
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def setting_cases():
+    def resume(cause, key, value):
+        return Case(
+            f"setting: {cause}",
+            f"{key} of a run to resume",
+            settings_are("unfinished", **{key: value}),
+            resume_unfinished,
+            "config.json",
+        )
+
+    def evaluate(cause, key, value):
+        return Case(
+            f"setting: {cause}",
+            f"{key} of a run to evaluate",
+            settings_are("finished", **{key: value}),
+            evaluate_finished,
+            {"val_size": "val", "limit": "limit"}.get(key, key),
+        )
+
+    for key in (*INTEGERS, *FLOATS, *CHOICES, "name", "data_dir", "runs_dir", "fingerprint"):
+        yield resume("missing", key, (None,))
+    for key in (*INTEGERS, *FLOATS, *CHOICES):
+        for cause, value in (
+            ("a list", [3]),
+            ("an object", {"a": 3}),
+            ("a truth", True),
+            ("a word", "many"),
+            ("an empty text", ""),
+        ):
+            yield resume(cause, key, value)
+        if key not in ("dropout", "l2", "limit"):
+            yield resume("null", key, None)
+    for key in (*INTEGERS, *FLOATS):
+        yield resume("negative", key, -1)
+        yield resume("huge", key, 10**30 if key in INTEGERS else INFINITY)
+        yield resume("not a number", key, NAN)
+    for key in INTEGERS:
+        yield resume("a fraction", key, 100.5)
+    yield resume("an unknown one", "mixup", 0.2)._replace(word="mixup")
+    yield resume("a newer format", "format", 2)
+    yield resume("a name that leads elsewhere", "name", "../up")
+    yield resume("another network", "model", "gap_cnn")._replace(word="another network")
+    yield resume("other data", "fingerprint", "0" * 64)._replace(word="other data")
+    yield resume("data that is gone", "data_dir", "/nowhere")._replace(word="/nowhere")
+    yield resume("data in a place of impossible name", "data_dir", "a\0b\nc")._replace(
+        word="a\0b c"
+    )
+
+    for key in runs.EVALUATION_SETTINGS:
+        yield evaluate("missing", key, (None,))
+        yield evaluate("a list", key, [3])
+        yield evaluate("an object", key, {"a": 3})
+    for key in ("patience", "seed", "val_size", "limit"):
+        yield evaluate("a word", key, "many")
+        yield evaluate("not a number", key, NAN)
+        yield evaluate("a fraction", key, 100.5)
+    for key in ("seed", "val_size", "limit"):
+        yield evaluate("negative", key, -1)
+        yield evaluate("huge", key, 10**30)
+    yield evaluate("a newer format", "format", 2)
+    yield evaluate("other data", "fingerprint", "0" * 64)._replace(word="other data")
+
+
+CASES = [*config_file_cases(), *setting_cases()]

@@ -1,0 +1,1 @@
+"""The work of tools/explore_data.py."""

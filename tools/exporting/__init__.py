@@ -1,0 +1,1 @@
+"""The work of tools/export_model.py."""

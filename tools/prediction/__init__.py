@@ -1,0 +1,1 @@
+"""The work of tools/predict_image.py."""

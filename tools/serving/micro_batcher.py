@@ -1,0 +1,61 @@
+"""Micro-batching: what is asked for while something is computed is computed together."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fmnist.inference.numpy_predictor import predictor
+from fmnist.inference.photo import SHAPE
+
+MAX_BATCH = 32  # images that are computed together, at most
+
+
+class MicroBatcher:
+    """A coroutine function of an item that computes whatever waits in one call."""
+
+    def __init__(self, compute: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+        """Args: compute: a function of at most MAX_BATCH items that returns as many results."""
+        self.compute, self.waiting, self.task = compute, [], None
+
+    async def __call__(self, item: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append((item, future))
+        if self.task is None:
+            self.task = asyncio.create_task(self.work())
+        return await future
+
+    async def work(self) -> None:
+        """Compute until nothing waits."""
+        while self.waiting:
+            batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
+            items, futures = zip(*batch)
+            try:
+                results = await asyncio.to_thread(self.compute, items)
+            except Exception as error:
+                results = [error] * len(futures)
+            for future, result in zip(futures, results):
+                if future.done():  # who asked has gone
+                    continue
+                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+        self.task = None
+
+
+def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of at most MAX_BATCH images that gives their probabilities. It is warm."""
+    predict_one = predictor(model)
+    predict_many = tf.function(model, input_signature=[tf.TensorSpec((MAX_BATCH, *SHAPE))])
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if len(images) == 1:
+            return predict_one(images[0])[None]
+        padded = np.zeros((MAX_BATCH, *SHAPE), np.float32)
+        padded[:len(images)] = images
+        return predict_many(padded).numpy()[:len(images)]
+
+    for count in (1, MAX_BATCH):
+        predict(np.zeros((count, *SHAPE), np.float32))
+    return predict

@@ -1,0 +1,1 @@
+"""The work of tools/tune_model.py."""

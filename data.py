@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """The three parts of the data set, where its files were found, and the SHA-256 over their content."""
+    """The parts of the data set, where its files were found, and the SHA-256 of their content."""
 
     train: Part
     validation: Part
@@ -39,15 +39,19 @@ class Dataset(NamedTuple):
     fingerprint: str
 
 
-def load(data_dir: str | Path | None = None, val_size: float = 5000, limit: int | None = None,
-         seed: int = 0) -> Dataset:
+def load(
+    data_dir: str | Path | None = None,
+    val_size: float = 5000,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
     """Return the Dataset: a stratified split of the training images, and the test images.
 
     Args:
         data_dir: folder with the four files; None to find or fetch them.
         val_size: images held out for validation, or a fraction of the 60,000 if below 1.
-        limit: number of training and validation images together; validation shrinks in proportion. The test set is
-            always whole.
+        limit: number of training and validation images together; validation shrinks in proportion.
+            The test set is always whole.
         seed: of the split.
 
     Raises:
@@ -56,8 +60,12 @@ def load(data_dir: str | Path | None = None, val_size: float = 5000, limit: int 
     train_size, val_size = source.split_sizes(val_size, limit)
     (train_images, train_labels, test_images, test_labels), found_in = read(data_dir)
     train, validation = train_test_split(
-        np.arange(len(train_labels)), train_size=train_size, test_size=val_size,
-        stratify=train_labels, random_state=seed)
+        np.arange(len(train_labels)),
+        train_size=train_size,
+        test_size=val_size,
+        stratify=train_labels,
+        random_state=seed,
+    )
     return Dataset(
         train=normalise(train_images[train], train_labels[train]),
         validation=normalise(train_images[validation], train_labels[validation]),
@@ -68,43 +76,58 @@ def load(data_dir: str | Path | None = None, val_size: float = 5000, limit: int 
 
 
 def load_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> Dataset:
-    """Return the Dataset that a run was trained on, from a folder, or from the run's own where that is still there.
+    """Return the Dataset that a run was trained on.
 
     Args:
         config: what config.json holds.
+        data_dir: folder with the data; None for the run's own, if it is still there.
     """
-    if data_dir is None and config["data_dir"] and os.path.isdir(os.path.expanduser(config["data_dir"])):
-        data_dir = config["data_dir"]
+    own = config["data_dir"]
+    if data_dir is None and own and os.path.isdir(os.path.expanduser(own)):
+        data_dir = own
     return load(data_dir, config["val_size"], config["limit"], config["seed"])
 
 
 def read(data_dir: str | Path | None = None) -> tuple[list[np.ndarray], str]:
-    """Return training images and labels, test images and labels, all uint8, and where they were found.
+    """Return images and labels, of the training and the test set, and where they were found.
+
+    All are uint8: images (N, 28, 28), labels (N,).
 
     Raises:
         DataError: where the files are missing or damaged.
     """
     contents, found_in = source.find(data_dir)
-    shapes = [file.shape for file in source.FILES.values()]
-    return [np.frombuffer(content, np.uint8).reshape(shape) for content, shape in zip(contents, shapes)], found_in
+    arrays = [
+        np.frombuffer(content, np.uint8).reshape(file.shape)
+        for content, file in zip(contents, source.FILES.values(), strict=True)
+    ]
+    return arrays, found_in
 
 
 def normalise(images: np.ndarray, labels: np.ndarray) -> Part:
-    """Return images (N, 28, 28), uint8, as floats from 0 to 1 with a channel, and labels as int64."""
+    """Return images (N, 28, 28), uint8, as floats from 0 to 1, (N, 28, 28, 1), and their labels."""
     return Part(np.divide(images, 255, dtype=np.float32)[..., np.newaxis], labels.astype(np.int64))
 
 
-def batches(part: Part, batch_size: int, shuffle: tf.Tensor | tf.Variable | None = None,
-            augment: Augmentation | None = None, pruning: DataPruning | None = None) -> tf.data.Dataset:
+def batches(
+    part: Part,
+    batch_size: int,
+    shuffle: tf.Tensor | tf.Variable | None = None,
+    augment: Augmentation | None = None,
+    pruning: DataPruning | None = None,
+) -> tf.data.Dataset:
     """Return a tf.data.Dataset of batches: images (B, 28, 28, 1) and one-hot labels (B, 10).
 
     Args:
-        shuffle: None for the given order, or a tensor of two integers (say, seed and epoch) that decides the order; a
-            tf.Variable is read anew whenever iteration starts.
-        augment: function of (images, seed, turns) that returns images, called for every batch with a seed made of
-            `shuffle` and the batch's index, and for every image its index plus the epoch.
-        pruning: chooses the images of an epoch, and their turns. The batches are then of (images, their indices),
-            labels and weights.
+        part: images and labels.
+        batch_size: images per batch; the last one may have less.
+        shuffle: None for the given order, or a tensor of two integers (say, seed and epoch) that
+            decides the order; a tf.Variable is read anew whenever iteration starts.
+        augment: function of (images, seed, turns) that returns images, called for every batch with
+            a seed made of `shuffle` and the batch's index, and for every image its index plus the
+            epoch.
+        pruning: chooses the images of an epoch, and their turns. The batches are then of (images,
+            their indices), labels and weights.
     """
     images = tf.constant(part.images)
     labels = tf.one_hot(part.labels, len(source.CLASS_NAMES))
@@ -127,11 +150,21 @@ def batches(part: Part, batch_size: int, shuffle: tf.Tensor | tf.Variable | None
         batch_images = tf.gather(images, indices)
         if augment is not None:
             batch_images = augment(batch_images, tf.random.fold_in(shuffle, batch_index), turns)
-        return (batch_images, indices) if pruning else batch_images, tf.gather(labels, indices), *weights
+        return (
+            (batch_images, indices) if pruning else batch_images,
+            tf.gather(labels, indices),
+            *weights,
+        )
 
     options = tf.data.Options()
     # With autotune on, the end of every epoch waits for a sleeping thread, up to seconds.
     options.autotune.enabled = False
-    return (tf.data.Dataset.range(1).flat_map(order).enumerate().map(gather)
-            .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
-            .prefetch(2).with_options(options))
+    return (
+        tf.data.Dataset.range(1)
+        .flat_map(order)
+        .enumerate()
+        .map(gather)
+        .apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
+        .prefetch(2)
+        .with_options(options)
+    )

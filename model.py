@@ -3,18 +3,27 @@
     model = build_model("dropout_cnn")
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
-Each takes images (N, 28, 28, 1) with values in [0, 1] and returns class probabilities (N, 10). All are stock Keras
-layers, so that a saved model opens with keras.models.load_model anywhere.
+Each takes images (N, 28, 28, 1) with values in [0, 1] and returns class probabilities (N, 10). All
+layers are Keras' own, so that a saved model opens with keras.models.load_model anywhere.
 
-Every network takes `dropout`, the rate before its last layer (between convolutions it is half of that), and `width`, a
-factor of the numbers of filters and units; all but mobilenet take `l2`, the strength of L2 regularisation, and
-`batch_norm`, whether batch normalisation follows the convolutions.
+`dropout` is the rate before the last layer (half of it between convolutions), `l2` the strength of
+L2 regularisation, `width` a factor of the numbers of filters and units, and `batch_norm` says
+whether batch normalisation follows the convolutions.
 """
 
 import keras
 from keras import Input, Sequential, layers, regularizers
 from keras.layers import (
-    Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, GlobalAveragePooling2D, MaxPooling2D, Rescaling)
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    Rescaling,
+)
 
 from fmnist.networks import MOMENTUM, mobilenet_backbone, with_batch_norm, without_batch_norm
 from fmnist.source import PIXEL_DEVIATION, PIXEL_MEAN
@@ -27,13 +36,9 @@ def build_model(name: str, members: int = 1, **options: float | bool | None) -> 
     """Return a network of MODELS, not yet compiled.
 
     Args:
-        name: a key of MODELS.
-        members: number of such networks, each with its own weights, whose mean output is the output.
-        options: keyword arguments of the network's function; None leaves its default.
-
-    Raises:
-        ValueError: for an unknown name.
-        TypeError: for an option that the network does not have.
+        name: a key of MODELS. Raises ValueError for another one.
+        members: number of such networks, with weights of their own, whose mean output counts.
+        options: arguments of the network's function; None leaves its default.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
@@ -46,7 +51,9 @@ def build_model(name: str, members: int = 1, **options: float | bool | None) -> 
     return keras.Model(images, layers.Average()([member(images) for member in ensemble]), name=name)
 
 
-def dropout_cnn(dropout: float = 0.5, l2: float = 0.0, width: float = 1, batch_norm: bool = False) -> Layers:
+def dropout_cnn(
+    dropout: float = 0.5, l2: float = 0.0, width: float = 1, batch_norm: bool = False
+) -> Layers:
     """Two convolutions, two dropouts: the network of most tutorials."""
     penalty = regularizers.L2(l2) if l2 else None
     network = [
@@ -63,7 +70,9 @@ def dropout_cnn(dropout: float = 0.5, l2: float = 0.0, width: float = 1, batch_n
     return with_batch_norm(network, (Conv2D, Dense)) if batch_norm else network
 
 
-def batchnorm_cnn(dropout: float = 0.4, l2: float = 0.0, width: float = 1, batch_norm: bool = True) -> Layers:
+def batchnorm_cnn(
+    dropout: float = 0.4, l2: float = 0.0, width: float = 1, batch_norm: bool = True
+) -> Layers:
     """Two convolutions and a dense layer, each with batch normalisation and dropout."""
     penalty, use_bias = regularizers.L2(l2) if l2 else None, not batch_norm
     network = [
@@ -87,13 +96,14 @@ def batchnorm_cnn(dropout: float = 0.4, l2: float = 0.0, width: float = 1, batch
     return network if batch_norm else without_batch_norm(network)
 
 
-def gap_cnn(dropout: float = 0.3, l2: float = 0.0, width: float = 1, batch_norm: bool = True,
-            convolutions: int = 3) -> Layers:
-    """Normalised convolutions, each of twice the filters, then global average pooling in the place of Flatten.
-
-    Args:
-        convolutions: their number, from 1 to 4.
-    """
+def gap_cnn(
+    dropout: float = 0.3,
+    l2: float = 0.0,
+    width: float = 1,
+    batch_norm: bool = True,
+    convolutions: int = 3,
+) -> Layers:
+    """One to four convolutions, each of twice the filters, then global average pooling."""
     penalty = regularizers.L2(l2) if l2 else None
     network = []
     for index in range(convolutions):
@@ -114,11 +124,10 @@ def gap_cnn(dropout: float = 0.3, l2: float = 0.0, width: float = 1, batch_norm:
     return network if batch_norm else without_batch_norm(network)
 
 
-def lenet_l2(dropout: float = 0.3, l2: float = 1e-4, width: float = 1, batch_norm: bool = False) -> Layers:
-    """LeNet-5 with ReLU, max-pooling, more filters, and L2 and dropout against overfitting.
-
-    LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998.
-    """
+def lenet_l2(
+    dropout: float = 0.3, l2: float = 1e-4, width: float = 1, batch_norm: bool = False
+) -> Layers:
+    """LeNet-5 (LeCun and others, 1998) with ReLU, max-pooling, more filters, L2 and dropout."""
     penalty = regularizers.L2(l2) if l2 else None
     network = [
         Conv2D(round(20 * width), 5, padding="same", activation="relu", kernel_regularizer=penalty),
@@ -136,11 +145,13 @@ def lenet_l2(dropout: float = 0.3, l2: float = 1e-4, width: float = 1, batch_nor
     return with_batch_norm(network, Conv2D) if batch_norm else network
 
 
-def allconv_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True) -> Layers:
-    """Five convolutions and nothing else, four of them trained: the most accurate for a minute of training.
+def allconv_cnn(
+    dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True
+) -> Layers:
+    """Five convolutions, four of them trained: the most accurate for a minute of training.
 
-    Springenberg and others, "Striving for Simplicity: The All Convolutional Net", https://arxiv.org/abs/1412.6806
-    A stride computes a quarter of what pooling would; but pooling the first maps, which no gradient passes, costs
+    Springenberg and others, "Striving for Simplicity", https://arxiv.org/abs/1412.6806
+    A stride computes a quarter of what pooling would; the first maps have no gradient and cost
     little.
     """
     penalty = regularizers.L2(l2) if l2 else None
@@ -148,7 +159,9 @@ def allconv_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_n
     def block(filters: int, strides: int = 1) -> Layers:
         filters = round(filters * width)
         return [
-            Conv2D(filters, 3, strides, "same", use_bias=not batch_norm, kernel_regularizer=penalty),
+            Conv2D(
+                filters, 3, strides, "same", use_bias=not batch_norm, kernel_regularizer=penalty
+            ),
             BatchNormalization(momentum=MOMENTUM),
             Activation("relu"),
         ]
@@ -170,11 +183,10 @@ def allconv_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_n
     return network if batch_norm else without_batch_norm(network)
 
 
-def deep_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True) -> Layers:
-    """Eight convolutions with SiLU, seven of them trained: the most accurate that an hour can train.
-
-    Pools overlap, so that less depends on the exact pixel where something is.
-    """
+def deep_cnn(
+    dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True
+) -> Layers:
+    """Eight convolutions, seven of them trained, and overlapping pools: the most accurate."""
     penalty = regularizers.L2(l2) if l2 else None
 
     def block(filters: int, *pooling: layers.Layer) -> Layers:
@@ -197,7 +209,7 @@ def deep_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm
         Dropout(dropout / 2),
         *block(64),
         *block(64),
-        *block(96, MaxPooling2D(3, strides=2)),  # of 7 × 7 maps "valid" leaves nothing out, and makes 3 × 3
+        *block(96, MaxPooling2D(3, strides=2)),  # makes 3 × 3 of 7 × 7 and leaves nothing out
         Flatten(),
         Dropout(dropout),
         Dense(10, activation="softmax", kernel_regularizer=penalty, name="classifier"),
@@ -206,17 +218,15 @@ def deep_cnn(dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm
 
 
 def mobilenet(dropout: float = 0.3, width: float = 1) -> Layers:
-    """MobileNetV2 of Keras Applications, on images with a black margin, 32 × 32, in three channels.
-
-    Sandler and others, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", https://arxiv.org/abs/1801.04381
-    """
+    """MobileNetV2 (https://arxiv.org/abs/1801.04381) on images of 32 × 32 in three channels."""
     backbone = mobilenet_backbone(width)
     for layer in backbone.layers:
         if isinstance(layer, BatchNormalization):
-            layer.momentum = MOMENTUM**0.5  # both halves of a batch count in the accelerated training model
+            layer.momentum = MOMENTUM**0.5  # in training, both halves of a batch count
     return [
-        layers.ZeroPadding2D(2),  # not Resizing, after which all layers train unless they are told not to
-        Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),  # the same grey three times
+        layers.ZeroPadding2D(2),
+        # The same grey three times.
+        Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),
         Rescaling(2, offset=-1),
         backbone,
         Dropout(dropout),
@@ -224,5 +234,7 @@ def mobilenet(dropout: float = 0.3, width: float = 1) -> Layers:
     ]
 
 
-MODELS = {network.__name__: network for network in
-          (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn, mobilenet)}
+MODELS = {
+    network.__name__: network
+    for network in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn, mobilenet)
+}

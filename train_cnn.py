@@ -1,10 +1,12 @@
 """Train a convolutional network on Fashion-MNIST, with early stopping.
 
-    python train_cnn.py                                   the default network, some eight minutes on two cores
+    python train_cnn.py                            the default network, about eight minutes
+    python train_cnn.py --recipe quick             more accurate in a minute
     python train_cnn.py --model gap_cnn --seed 1
-    python train_cnn.py --limit 6000 --epochs 3           a quick look
-    python train_cnn.py --model batchnorm_cnn --schedule one-cycle --epochs 15 --learning-rate 0.004 --patience 0
-    python train_cnn.py --resume                          go on with the newest run that was broken off
+    python train_cnn.py --limit 6000 --epochs 3    a quick look
+    python train_cnn.py --resume                   resume the newest run that was interrupted
+
+From Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the run.
 
 Leaves a run directory in runs/ with the best weights, the history and every setting.
 """
@@ -28,7 +30,8 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     """Train one network as the config says and return the path of its run directory.
 
     Args:
-        run: an unfinished run directory of that very config, to end as if it had never been interrupted.
+        config: every setting.
+        run: an unfinished run directory of that very config, to resume; None for a new one.
         callbacks: of Keras, that are called after an epoch is saved.
 
     Raises:
@@ -41,17 +44,22 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
 
     import data
     from fmnist import networks
-    from fmnist.training import augmentation, fast_model, loop, optimizers, whitening
-    from fmnist.training.data_pruning import DataPruning
+    from fmnist.training import augmentation, data_pruning, fast_model, loop, optimizers, whitening
     from model import build_model
 
     dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
     print(f"Data: {dataset.source}; {train_size:,} images to train, {val_size:,} to validate")
-    random_stream = tf.Variable([config.seed, 0])  # seed and epoch decide order and augmentation
-    pruning = DataPruning(train_size, config.easy_every) if config.easy_every > 1 else None
-    training = data.batches(dataset.train, config.batch_size, shuffle=random_stream, pruning=pruning,
-                            augment=functools.partial(augmentation.augment, kind=config.augment))
+    random_stream = tf.Variable([config.seed, 0])  # seed and epoch: of order and augmentation
+    every = config.easy_every
+    pruning = data_pruning.DataPruning(train_size, every) if every > 1 else None
+    training = data.batches(
+        dataset.train,
+        config.batch_size,
+        shuffle=random_stream,
+        pruning=pruning,
+        augment=functools.partial(augmentation.augment, kind=config.augment),
+    )
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
     model = build_model(config.model, config.members, **config.network_settings())
@@ -64,19 +72,28 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     # What is fitted trains the same weights in half of the time.
     optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(training))
     fast = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)
-    fast.compile(optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION)
+    fast.compile(
+        optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION
+    )
 
-    counting = []
+    watchers = []  # of the validation loss
     if config.schedule == "plateau":
-        counting.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
+        watchers.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
     if config.patience:
-        counting.append(keras.callbacks.EarlyStopping(patience=config.patience))
+        watchers.append(keras.callbacks.EarlyStopping(patience=config.patience))
 
-    with loop.open_run(run, config, dataset, model, fast, random_stream) as saver:  # saves the best weights
+    # The saver writes the best weights, the history and a checkpoint at every epoch's end.
+    with loop.open_run(run, config, dataset, model, fast, random_stream) as saver:
         if not saver.is_done():
-            fast.fit(training, validation_data=validation, initial_epoch=len(saver.history), epochs=config.epochs,
-                     callbacks=[*saver.callbacks(*counting), *callbacks], shuffle=False,
-                     verbose=1 if sys.stdout.isatty() else 2)
+            fast.fit(
+                training,
+                validation_data=validation,
+                initial_epoch=len(saver.history),
+                epochs=config.epochs,
+                callbacks=[*saver.callbacks(*watchers), *callbacks],
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
         saver.save_final()
     return saver.run
 
@@ -85,7 +102,9 @@ def resume(run: Path, data_dir: str | None = None, callbacks: Sequence[Any] = ()
     """Train an unfinished run to its end, a finished one not at all, and return its path.
 
     Args:
+        run: a run directory.
         data_dir: where the data is, if no longer where the run had it.
+        callbacks: as of train().
 
     Raises:
         UserError, KeyboardInterrupt: as train() does.
@@ -94,21 +113,20 @@ def resume(run: Path, data_dir: str | None = None, callbacks: Sequence[Any] = ()
         print(f"{run} is finished.")
         atomic_io.remove_stale_temp_files(run)  # it may have been killed while it finished
         return run
-    made_with = runs.load_train_config(run)
-    return train(dataclasses.replace(made_with, data_dir=data_dir or made_with.data_dir), run, callbacks)
+    config = runs.load_train_config(run)
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+    return train(config, run, callbacks)
 
 
 def train_or_resume(config: TrainConfig, callbacks: Sequence[Any] = ()) -> Path:
-    """Return the run of the config's name: trained, or trained to its end, where it is not finished.
-
-    Raises:
-        UserError: RunError where that run has other settings; as train() does.
-    """
+    """Return the run of the config's name, trained to its end. Raises what train() raises."""
     run = Path(config.runs_dir) / config.name
     if not run.exists():
         return train(config, callbacks=callbacks)
     if not config.gives_the_same_as(runs.load_config(run)):
-        raise runs.RunError(f"{run} was made with other options; choose another place for runs, or remove it")
+        raise runs.RunError(
+            f"{run} was made with other options; choose another place for runs, or remove it"
+        )
     return resume(run, config.data_dir, callbacks)
 
 

@@ -1,6 +1,7 @@
-"""Atomic writes: files and folders that appear complete or not at all, whenever a process is killed or a disk is full.
+"""Atomic writes: files and folders appear complete or not at all, even after a kill.
 
-What is not complete is a temporary file, whose name begins with TEMPORARY_PREFIX and names process and machine.
+What is not complete is a temporary file, whose name begins with TEMPORARY_PREFIX and names process
+and machine.
 """
 
 import contextlib
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY_PREFIX = ".unfinished-"
-PROCESS_TOKEN = secrets.token_hex(4)  # in a container, the process before this one may well have had its number
-MACHINE_ID = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # short, and without what a file's name may not have
+PROCESS_TOKEN = secrets.token_hex(
+    4
+)  # in a container, the process before this one may well have had its number
+# short, and without what a file's name may not have
+MACHINE_ID = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 @contextlib.contextmanager
@@ -38,28 +42,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_writes(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder; its files take their places in `folder` once all of them are complete.
+    """Give a temporary folder whose files take their places in `folder` once all are complete.
 
     Only a process that ends in that very moment leaves new ones beside old ones. Raises OSError.
     """
     with temporary_folder(folder) as temporary:
         yield temporary
-        places = {path: folder / path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file()}
+        places = {
+            path: folder / path.relative_to(temporary)
+            for path in temporary.rglob("*")
+            if path.is_file()
+        }
         for path, place in places.items():
             _to_disk(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "A folder is where a file has to be", str(place))
+                raise IsADirectoryError(
+                    errno.EISDIR, "A folder is where a file has to be", str(place)
+                )
         for path, place in places.items():
             os.replace(path, place)
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a temporary folder in `parent`, which is made if need be. What is left in it goes with it."""
+    """Give a temporary folder in `parent`, which is made if need be, and remove it afterwards."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temp_files(parent)
-    with tempfile.TemporaryDirectory(prefix=temporary_name(""), dir=parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=temporary_name(""), dir=parent, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 
@@ -75,7 +87,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def remove_stale_temp_files(folder: Path) -> None:
-    """Remove the temporary files in a folder that processes of this machine left which no longer run."""
+    """Remove the temporary files that processes of this machine left which no longer run."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         owner, machine, process, *_ = path.name.removeprefix(TEMPORARY_PREFIX).split("-") + ["", ""]
         with contextlib.suppress(ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""What every command shares: its argument parser, the types of its options, its exit code and its one-line errors.
+"""What every command shares: argument parser, types of options, exit code, one-line errors.
 
 It imports the standard library alone, so that `--help` is quick and a missing package is one line.
 """
@@ -12,18 +12,39 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-# The optional packages by the name they are imported by, and the extra of pyproject.toml that installs each.
+# The optional packages by the name they are imported by, and the extra of pyproject.toml that
+# installs each.
 EXTRAS = {
-    "distributed": "sweeps", "optuna": "sweeps", "sqlalchemy": "sweeps", "skimage": "sweeps",
-    "fastapi": "serve", "uvicorn": "serve", "python_multipart": "serve",
-    "tf2onnx": "export", "onnx": "export", "onnxruntime": "export", "ai_edge_litert": "export",
+    "distributed": "sweeps",
+    "optuna": "sweeps",
+    "sqlalchemy": "sweeps",
+    "skimage": "sweeps",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "tf2onnx": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "ai_edge_litert": "export",
 }
-OWN_MODULES = ("fmnist", "tools", "benchmarks", "data", "model", "plots", "train_cnn", "evaluate_model")
+OWN_MODULES = (
+    "fmnist",
+    "tools",
+    "benchmarks",
+    "data",
+    "model",
+    "plots",
+    "train_cnn",
+    "evaluate_model",
+)
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class UserError(Exception):
-    """Something that the user can correct. The message is one line: what is wrong, where, and what to do."""
+    """Something that the user can correct.
+
+    The message is one line: what is wrong, where, and what to do.
+    """
 
 
 class Terminated(KeyboardInterrupt):
@@ -31,22 +52,30 @@ class Terminated(KeyboardInterrupt):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that prints a docstring as it is, and a wrong option as one line with exit code 2."""
+    """An argument parser whose description is a docstring and whose errors are one line."""
 
     def __init__(self, docstring: str) -> None:
-        super().__init__(description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter,
-                         allow_abbrev=False, usage=argparse.SUPPRESS)
+        super().__init__(
+            description=docstring,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            usage=argparse.SUPPRESS,
+        )
 
     def error(self, message: str) -> None:
+        """Print the message as one line and exit with code 2."""
         super().error(one_line(message))
 
 
 # Types of options.
 
+
 def number(kind: type, low: float, below: float = math.inf) -> Callable[[str], float]:
     """Return an argparse type: an int or a float, not less than `low` and less than `below`."""
+
     def parse(text: str) -> float:
         return check_range(kind(text), low, below)
+
     parse.__name__ = kind.__name__  # argparse names it where the text is no number
     return parse
 
@@ -60,37 +89,58 @@ def check_range(value: float, low: float, below: float = math.inf) -> float:
 
 
 def path(text: str) -> str:
-    """Return a path. An empty one, as an unset variable leaves it, would mean the current folder and is rejected."""
+    """Return a path.
+
+    An empty one, as an unset variable leaves it, would mean the current folder and is rejected.
+    """
     if not text:
         raise argparse.ArgumentTypeError("an empty name")
     return text
 
 
 def run_name(text: str) -> str:
-    """Return the name of a run directory. Raises argparse.ArgumentTypeError where it could lead elsewhere."""
+    """Return the name of a run directory, which must not lead elsewhere."""
     if not RUN_NAME.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a folder name of letters, digits and . _ + -")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a folder name of letters, digits and . _ + -"
+        )
     return text
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add `--run` and `--runs-dir`, by which a command finds the network it uses."""
-    parser.add_argument("--run", type=path, help="run directory (the newest finished one, else pretrained/best)")
-    parser.add_argument("--runs-dir", type=path, default="runs", help="where to look for the newest run (%(default)s)")
+    parser.add_argument(
+        "--run", type=path, help="run directory (the newest finished one, else pretrained/best)"
+    )
+    parser.add_argument(
+        "--runs-dir",
+        type=path,
+        default="runs",
+        help="where to look for the newest run (%(default)s)",
+    )
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add `--data-dir`."""
-    parser.add_argument("--data-dir", type=path,
-                        help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)")
+    parser.add_argument(
+        "--data-dir",
+        type=path,
+        help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)",
+    )
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
     """Add `--val-size` and `--limit` of a command that trains several networks."""
-    parser.add_argument("--val-size", type=number(float, 0),
-                        help="validation images: a count, or a fraction below 1 (5000)")
-    parser.add_argument("--limit", type=number(int, 1),
-                        help="use so many images for training and validation together")
+    parser.add_argument(
+        "--val-size",
+        type=number(float, 0),
+        help="validation images: a count, or a fraction below 1 (5000)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=number(int, 1),
+        help="use so many images for training and validation together",
+    )
 
 
 def sizes(options: argparse.Namespace) -> dict[str, float]:
@@ -101,16 +151,21 @@ def sizes(options: argparse.Namespace) -> dict[str, float]:
 
 # How a command ends.
 
+
 def exit_code(script: str, work: Callable[[], None]) -> int:
     """Call `work` and return the exit code: 0, or 1, 130 or 143 with one line on standard error.
 
-    What the user can correct is a line: UserError, OSError, MemoryError and a package that is not installed.
+    What the user can correct is a line: UserError, OSError, MemoryError and a package that is not
+        installed.
     """
+
     def terminate(number: int, frame: object) -> None:
         raise Terminated
 
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name can hold what no terminal can show
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a file's name can hold what no terminal can show
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         work()
@@ -143,16 +198,21 @@ def not_installed(*packages: str) -> str:
 def one_line(message: object) -> str:
     """Return an exception, or a text, as one line."""
     if isinstance(message, OSError) and message.strerror:
-        message = f"{message.filename}: {message.strerror}" if message.filename else message.strerror
+        message = (
+            f"{message.filename}: {message.strerror}" if message.filename else message.strerror
+        )
     return " ".join(str(message).split("\n"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table for a terminal: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for first, *others in (head, *rows):
-        cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:]))]
+        cells = [
+            first.ljust(widths[0]),
+            *(text.rjust(width) for text, width in zip(others, widths[1:], strict=True)),
+        ]
         lines.append("  ".join(cells))
     return "\n".join(lines)
 
@@ -161,5 +221,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def output_to(log_file: Path) -> Iterator[None]:
     """Append what is printed to a file, whose folder is made if need be."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_file, "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with (
+        open(log_file, "a") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
         yield

@@ -22,14 +22,23 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 
 
-def write(folder: Path, title: str, before: Sequence[str], figures: dict[str, Figure], captions: dict[str, str],
-          after: Sequence[str] = ()) -> None:
+def write(
+    folder: Path,
+    title: str,
+    before: Sequence[str],
+    figures: dict[str, Figure],
+    captions: dict[str, str],
+    after: Sequence[str] = (),
+) -> None:
     """Write figures/NAME.png and report.html into a folder.
 
     Args:
-        before, after: HTML in front of the figures and behind them, as the functions below return it.
+        folder: where they are written.
+        title: of the page.
+        before: HTML in front of the figures, as the functions below return it.
         figures: by name, in their order on the page.
         captions: by the name of a figure.
+        after: HTML behind the figures.
     """
     (folder / "figures").mkdir()
     pictures = []
@@ -73,5 +82,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def picture(path: Path, caption: str) -> str:
     """Return a figure with its caption. path: of a PNG file, whose bytes go into the page."""
-    return (f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
-            f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>')
+    return (
+        f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
+        f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )

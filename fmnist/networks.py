@@ -1,4 +1,4 @@
-"""Helpers on Keras networks: their layers, their ensemble members, their random and their borrowed weights."""
+"""Helpers on Keras networks: layers, ensemble members, initial and pretrained weights."""
 
 import os
 import warnings
@@ -23,12 +23,12 @@ def layers_of(model: keras.Model) -> list[layers.Layer]:
 
 
 def members_of(model: keras.Model) -> list[keras.Model]:
-    """Return the ensemble members of a model of build_model(): the model itself where it is no ensemble."""
+    """Return the ensemble members of a model: the model itself where it is no ensemble."""
     return [layer for layer in model.layers if isinstance(layer, keras.Sequential)] or [model]
 
 
 def class_probabilities(run: Path, model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
-    """Return the outputs (N, 10) of the model of a run. Raises RunError where it fails, or they are no probabilities."""
+    """Return the outputs (N, 10) of the model of a run. Raises RunError where it fails."""
     try:
         probabilities = model.predict(batches, verbose=0)
     except tf.errors.ResourceExhaustedError:
@@ -44,20 +44,26 @@ def class_probabilities(run: Path, model: keras.Model, batches: tf.data.Dataset)
 def initialise(model: keras.Model, seed: int) -> None:
     """Set all kernels anew, as their layers say, by `seed` alone.
 
-    Keras draws them by Python's global generator, from which other threads may draw in between, as those of Dask do.
+    Keras draws them by Python's global generator, from which other threads may draw in between, as
+    those of Dask do.
     """
     for index, layer in enumerate(layer for layer in layers_of(model) if hasattr(layer, "kernel")):
-        initializer = getattr(layer, "depthwise_initializer", getattr(layer, "kernel_initializer", None))
+        initializer = getattr(
+            layer, "depthwise_initializer", getattr(layer, "kernel_initializer", None)
+        )
         if "seed" in (config := initializer.get_config()):
             layer_seed = np.random.SeedSequence((seed, index)).generate_state(1)[0] // 2
             initializer = type(initializer).from_config(config | {"seed": int(layer_seed)})
             layer.kernel.assign(initializer(layer.kernel.shape))
 
 
-def with_batch_norm(network: list[layers.Layer], kinds: type | tuple[type, ...]) -> list[layers.Layer]:
-    """Return the layers with batch normalisation before the activation of every layer of these kinds.
+def with_batch_norm(
+    network: list[layers.Layer], kinds: type | tuple[type, ...]
+) -> list[layers.Layer]:
+    """Return the layers with batch normalisation before the activation of layers of these kinds.
 
-    Pooling comes first, so that a quarter of the pixels is normalised. The classifier stays as it is.
+    Pooling comes first, so that a quarter of the pixels is normalised. The classifier stays as it
+    is.
     """
     normalised, pending = [], []
     for layer in network:
@@ -65,8 +71,13 @@ def with_batch_norm(network: list[layers.Layer], kinds: type | tuple[type, ...])
             normalised += pending
             pending = []
         if isinstance(layer, kinds) and layer.name != "classifier":
-            pending = [layers.BatchNormalization(momentum=MOMENTUM), layers.Activation(layer.activation)]
-            layer = type(layer).from_config(layer.get_config() | {"activation": "linear", "use_bias": False})
+            pending = [
+                layers.BatchNormalization(momentum=MOMENTUM),
+                layers.Activation(layer.activation),
+            ]
+            layer = type(layer).from_config(
+                layer.get_config() | {"activation": "linear", "use_bias": False}
+            )
         normalised.append(layer)
     return normalised
 
@@ -79,20 +90,30 @@ def without_batch_norm(network: list[layers.Layer]) -> list[layers.Layer]:
 def can_pool_first(convolution: layers.Conv2D, layer: layers.Layer) -> bool:
     """Return whether a pooling after a convolution can come before its bias and activation.
 
-    It can with ReLU, or without an activation, as max(relu(x)) = relu(max(x)), and where pools do not overlap.
+    It can with ReLU, or without an activation, as max(relu(x)) = relu(max(x)), and where pools do
+    not overlap.
     """
     monotone = convolution.activation in (keras.activations.linear, keras.activations.relu)
     return monotone and pools_tiles(layer)
 
 
 def pools_tiles(layer: layers.Layer) -> bool:
-    """Return whether a layer is a max-pooling of tiles that do not overlap, and leaves out what fills no tile."""
-    return isinstance(layer, layers.MaxPooling2D) and layer.pool_size == layer.strides and layer.padding == "valid"
+    """Return whether a layer is a max-pooling of tiles, and leaves out what fills no tile."""
+    return (
+        isinstance(layer, layers.MaxPooling2D)
+        and layer.pool_size == layer.strides
+        and layer.padding == "valid"
+    )
 
 
 def mobilenet_backbone(width: float, weights: str | None = None) -> keras.Model:
-    """Return MobileNetV2 without its classifier. weights: None, "imagenet", or a file of its weights."""
-    return keras.applications.MobileNetV2((32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg")
+    """Return MobileNetV2 without its classifier.
+
+    weights: None, "imagenet", or a file of its weights.
+    """
+    return keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg"
+    )
 
 
 def pretrained_weights(width: float, weights: str) -> list[np.ndarray]:
@@ -106,7 +127,9 @@ def pretrained_weights(width: float, weights: str) -> list[np.ndarray]:
     try:
         with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
             return mobilenet_backbone(width, weights).get_weights()
-    except Exception as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
+    except (
+        Exception
+    ) as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"the weights {weights} cannot be had ({reason})") from None
 

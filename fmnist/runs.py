@@ -31,15 +31,24 @@ from fmnist.config import ConfigError, TrainConfig
 FORMAT = 1  # of the run directory; goes up when an older version of this project would misread it
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
 METRICS, PREDICTIONS, NOVELTY = "metrics.json", "predictions.npz", "novelty.npz"
-VIEWS = "test_time_flips", "test_time_shifts"  # in metrics.json: what views of an image its probabilities are the mean of
+# In metrics.json: of what views of an image its probabilities are the mean.
+VIEWS = ("test_time_flips", "test_time_shifts")
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # in config.json beside the settings
+ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # beside the settings
 LARGEST_LOSS = 3.5e38  # of float32, and a little for rounding
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
 PRETRAINED = Path(__file__).parent.parent / "pretrained" / "best"  # comes with the project
-# The types of the settings that evaluating a run needs; a run of an earlier version may have no others.
-EVALUATION_SETTINGS = {"model": str, "patience": int, "seed": int, "val_size": int, "limit": int | None,
-                       "data_dir": str | None, "fingerprint": str}
+# The types of the settings that evaluating a run needs; a run of an earlier version may have no
+# others.
+EVALUATION_SETTINGS = {
+    "model": str,
+    "patience": int,
+    "seed": int,
+    "val_size": int,
+    "limit": int | None,
+    "data_dir": str | None,
+    "fingerprint": str,
+}
 Row = dict[str, float]  # of a history
 
 
@@ -53,7 +62,13 @@ def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Pa
     name: None for one made of the time and the model.
     """
     now = datetime.datetime.now().astimezone()
-    record = {"format": FORMAT, **config, "created": now.isoformat(), "versions": _versions(), "commit": _commit()}
+    record = {
+        "format": FORMAT,
+        **config,
+        "created": now.isoformat(),
+        "versions": _versions(),
+        "commit": _commit(),
+    }
     stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
     candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     try:
@@ -65,8 +80,9 @@ def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Pa
                 if not os.path.lexists(run) and _rename_folder(unfinished / "run", run):
                     return run
     except OSError as error:
-        raise RunError(f"{Path(runs_dir) / stem} cannot be made ({error.strerror}); "
-                       "choose another --runs-dir") from None
+        raise RunError(
+            f"{Path(runs_dir) / stem} cannot be made ({error.strerror}); choose another --runs-dir"
+        ) from None
     raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
 
 
@@ -117,7 +133,7 @@ def is_finished(run: Path) -> bool:
 
 
 def is_resumable(run: Path) -> bool:
-    """Return whether to go on with a run makes sense: no other process trains it, and its loss is still a number."""
+    """Return whether a run can be resumed: no process trains it, and it has not diverged."""
     if is_finished(run):
         return False
     try:
@@ -139,7 +155,10 @@ def diverged(history: list[Row]) -> bool:
 
 
 def newest(runs_dir: str | Path, finished: bool = True) -> Path:
-    """Return the run that was created last, of those that are finished, or of those to resume. Raises RunError."""
+    """Return the run that was created last. Raises RunError.
+
+    finished: whether to look for finished runs, or for those to resume.
+    """
     created = {}
     for path in Path(runs_dir).glob(f"*/{CONFIG}"):
         if is_finished(path.parent) if finished else is_resumable(path.parent):
@@ -147,7 +166,10 @@ def newest(runs_dir: str | Path, finished: bool = True) -> Path:
                 moment = datetime.datetime.fromisoformat(load_config(path.parent)["created"])
                 created[path.parent] = moment.timestamp()
     if not created:
-        raise RunError(f"no {'' if finished else 'un'}finished run in {runs_dir}; train one with: python train_cnn.py")
+        raise RunError(
+            f"no {'' if finished else 'un'}finished run in {runs_dir}; train one with: "
+            "python train_cnn.py"
+        )
     return max(created, key=created.get)
 
 
@@ -166,7 +188,9 @@ def load_config(run: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RunError(f"{path} is broken: it holds no settings")
     if config.get("format", FORMAT) != FORMAT:
-        raise RunError(f"{path} is from another version of this project, or broken: its format is not {FORMAT}")
+        raise RunError(
+            f"{path} is from another version of this project, or broken: its format is not {FORMAT}"
+        )
     return config
 
 
@@ -181,14 +205,19 @@ def load_train_config(run: Path) -> TrainConfig:
             raise ConfigError("it has no fingerprint")
         return config
     except ConfigError as error:
-        raise RunError(f"{run / CONFIG} is from another version of this project, or broken: {error}") from None
+        raise RunError(
+            f"{run / CONFIG} is from another version of this project, or broken: {error}"
+        ) from None
 
 
 def load_evaluation_config(run: Path) -> dict[str, Any]:
-    """Return the config of a run as a dict, where what EVALUATION_SETTINGS names has its type. Raises RunError."""
+    """Return the config of a run, with the types of EVALUATION_SETTINGS. Raises RunError."""
     config = load_config(run)
-    wrong = [name for name, kind in EVALUATION_SETTINGS.items()
-             if name not in config or not isinstance(config[name], kind)]
+    wrong = [
+        name
+        for name, kind in EVALUATION_SETTINGS.items()
+        if name not in config or not isinstance(config[name], kind)
+    ]
     if not wrong and not 0 <= config["seed"] < 2**31:
         wrong = ["seed"]
     if wrong:
@@ -199,7 +228,9 @@ def load_evaluation_config(run: Path) -> dict[str, Any]:
 def check_fingerprint(run: Path, dataset: Any) -> None:
     """Raise RunError where a run was not trained on the data of a data.Dataset."""
     if load_config(run).get("fingerprint") != dataset.fingerprint:
-        raise RunError(f"{run} was trained on other data than {dataset.source} holds; train it again")
+        raise RunError(
+            f"{run} was trained on other data than {dataset.source} holds; train it again"
+        )
 
 
 def load_history(run: Path) -> list[Row]:
@@ -219,8 +250,13 @@ def load_history(run: Path) -> list[Row]:
 
 
 def checked_history(rows: Iterable[Any]) -> list[Row]:
-    """Return the rows of a history as numbers. Raises ValueError, KeyError, TypeError or OverflowError."""
-    history = [{key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])} for row in rows]
+    """Return the rows of a history as numbers, checked.
+
+    Raises ValueError, KeyError, TypeError or OverflowError.
+    """
+    history = [
+        {key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])} for row in rows
+    ]
     for number, row in enumerate(history, 1):
         if row["epoch"] != number:
             raise ValueError(f"epoch {number} is not in its place")
@@ -250,29 +286,37 @@ def load_model(run: Path) -> Any:
         raise RunError(f"{path} is broken: it holds no model")
     if not all(math.isfinite(abs(weight).max(initial=0)) for weight in model.get_weights()):
         raise RunError(f"{path} is broken: it holds weights that are NaN or infinite")
-    expected = (None, *source.FILES["t10k-images-idx3-ubyte"].shape[1:], 1), (None, len(source.CLASS_NAMES))
+    expected = (
+        (None, *source.FILES["t10k-images-idx3-ubyte"].shape[1:], 1),
+        (None, len(source.CLASS_NAMES)),
+    )
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:
-        raise RunError(f"{path} is no model of Fashion-MNIST: it turns {shapes[0]} into {shapes[1]}, "
-                       f"not {expected[0]} into {expected[1]}")
+        raise RunError(
+            f"{path} is no model of Fashion-MNIST: it turns {shapes[0]} into {shapes[1]}, "
+            f"not {expected[0]} into {expected[1]}"
+        )
     return model
 
 
 def load_model_and_history(run: Path) -> tuple[Any, list[Row]]:
     """Return both, of the same epoch, even while the run is training. Raises RunError."""
-    path, before = run / HISTORY_FILE, None
+    path = run / HISTORY_FILE
+    check_file(path)
+    before = path.read_bytes()
     while True:
+        model = load_model(run)
         check_file(path)
         if (now := path.read_bytes()) == before:
             return model, load_history(run)
-        model, before = load_model(run), now
+        before = now
 
 
 def chosen_epoch(patience: int, history: list[Row]) -> Row | None:
     """Return the row of the epoch whose weights model.keras holds.
 
-    With early stopping (patience above 0) it is the first with the lowest validation loss, else the last one. Epochs
-    whose loss is NaN or infinite do not count; None where no other is left.
+    With early stopping (patience above 0) it is the first with the lowest validation loss, else the
+    last one. Epochs whose loss is NaN or infinite do not count; None where no other is left.
     """
     finite = [row for row in history if math.isfinite(row["val_loss"])]
     if patience:
@@ -293,7 +337,7 @@ def check_file(path: Path) -> None:
 
 
 def find_run(run: str | None, runs_dir: str) -> Path:
-    """Return the run that is named, else the newest finished one, else the one that comes with the project.
+    """Return the run that is named, else the newest finished one, else the pretrained one.
 
     Raises RunError.
     """
@@ -302,7 +346,10 @@ def find_run(run: str | None, runs_dir: str) -> Path:
     with contextlib.suppress(RunError):
         return newest(runs_dir)
     if not PRETRAINED.is_dir():
-        raise RunError(f"no finished run in {runs_dir} and no {PRETRAINED}; train one with: python train_cnn.py")
+        raise RunError(
+            f"no finished run in {runs_dir} and no {PRETRAINED}; train one with: "
+            "python train_cnn.py"
+        )
     return PRETRAINED
 
 
@@ -316,11 +363,15 @@ def _versions() -> dict[str, str | None]:
 
 
 def _commit() -> str | None:
-    """Return this project's git commit, with "+" where files were changed since; None without git."""
+    """Return this project's git commit, with "+" if files were changed; None without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return described.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""The files of Fashion-MNIST: facts, the folders and mirrors where they are found, and the check of every byte.
+"""The files of Fashion-MNIST: facts, places where they are found, and checks of every byte.
 
 The content of a source is used only after its SHA-256 was found to be the official one.
 """
@@ -23,8 +23,16 @@ from fmnist import atomic_io, cli, runtime
 
 PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images, from black 0 to white 1
 CLASS_NAMES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
 )
 
 MIRRORS = (
@@ -46,13 +54,17 @@ class File(NamedTuple):
 
 FILES = {
     "train-images-idx3-ubyte": File(
-        (60000, 28, 28), "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+        (60000, 28, 28), "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
     "train-labels-idx1-ubyte": File(
-        (60000,), "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        (60000,), "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    ),
     "t10k-images-idx3-ubyte": File(
-        (10000, 28, 28), "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        (10000, 28, 28), "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+    ),
     "t10k-labels-idx1-ubyte": File(
-        (10000,), "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+        (10000,), "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+    ),
 }
 
 
@@ -69,8 +81,10 @@ def split_sizes(val_size: float = 5000, limit: int | None = None) -> tuple[int, 
         raise DataError(f"the limit must be from {2 * smallest} to {available} images, not {total}")
     count = val_size * available if val_size < 1 else val_size
     if not smallest <= count <= available - smallest or val_size > 1 and val_size % 1:
-        raise DataError(f"the validation size must be from {smallest} to {available - smallest} "
-                        f"images, or a fraction of {available} as large; {val_size} is not")
+        raise DataError(
+            f"the validation size must be from {smallest} to {available - smallest} "
+            f"images, or a fraction of {available} as large; {val_size} is not"
+        )
     validation = min(max(round(count * total / available), smallest), total - smallest)
     return total - validation, validation
 
@@ -81,7 +95,7 @@ def fingerprint() -> str:
 
 
 def find(data_dir: str | Path | None = None) -> tuple[list[bytes], str]:
-    """Return the bytes of the four arrays, in the order of FILES, and the name of the first source that holds them.
+    """Return the bytes of the four arrays, in the order of FILES, and where they were found.
 
     Raises:
         DataError: where a folder that is named does not hold them, or no source does.
@@ -99,22 +113,28 @@ def find(data_dir: str | Path | None = None) -> tuple[list[bytes], str]:
                 print(f"warning: {error}; trying the next source", file=sys.stderr)
 
     failures = []
-    for description, fetch in (("the official mirrors", _download),
-                               (f"Debian's package {DEBIAN_PACKAGE}", _unpack_debian_package)):
+    for description, fetch in (
+        ("the official mirrors", _download),
+        (f"Debian's package {DEBIAN_PACKAGE}", _unpack_debian_package),
+    ):
         try:
             cache = next((folder for folder in caches if _is_writable(folder)), caches[0])
             return _fetch_into(cache, fetch), f"{description}, kept in {cache}"
         except (DataError, OSError, ImportError) as error:
             failures.append(f"{description}: {_one_line(error)}")
     raise DataError(
-        f"Fashion-MNIST was not found on this machine and could not be fetched ({'; '.join(failures)}). "
-        f"Bring its four files into a folder and name it with --data-dir")
+        "Fashion-MNIST was not found on this machine and could not be fetched "
+        f"({'; '.join(failures)}). "
+        f"Bring its four files into a folder and name it with --data-dir"
+    )
 
 
 def _keras_caches() -> list[Path]:
-    """Return the folders where Keras keeps this data set: the second where the first is read-only."""
+    """Return the folders where Keras keeps this data set: the second if the first is read-only."""
     homes = os.environ.get("KERAS_HOME") or "~/.keras", Path(tempfile.gettempdir()) / ".keras"
-    return [Path(os.path.abspath(os.path.expanduser(home))) / "datasets/fashion-mnist" for home in homes]
+    return [
+        Path(os.path.abspath(os.path.expanduser(home))) / "datasets/fashion-mnist" for home in homes
+    ]
 
 
 def _is_writable(folder: Path) -> bool:
@@ -124,7 +144,9 @@ def _is_writable(folder: Path) -> bool:
 
 def _read_folder(folder: Path) -> list[bytes]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; name one that holds the four Fashion-MNIST files")
+        raise DataError(
+            f"{folder} is not a folder; name one that holds the four Fashion-MNIST files"
+        )
     return [_read(_path(folder, name), name) for name in FILES]
 
 
@@ -135,7 +157,7 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _read(path: Path, name: str) -> bytes:
-    """Return the bytes of the array in an IDX file, gzipped or not, if it is the official one to the byte.
+    """Return the bytes of the array in an IDX file, gzipped or not, if it is the official one.
 
     Format: https://github.com/zalandoresearch/fashion-mnist (the one of MNIST): a magic number
     that tells type and dimensions, the dimensions as big-endian 32-bit integers, then the bytes.
@@ -160,14 +182,16 @@ def _read(path: Path, name: str) -> bytes:
 
     digest = hashlib.sha256(content).hexdigest()
     if digest == file.sha256:
-        return content[len(header):]
+        return content[len(header) :]
     for other, official in FILES.items():
         if digest == official.sha256:
             raise DataError(f"{path} holds the content of {other}; {remedy}")
     if content[:4] != header[:4]:
-        raise DataError(f"{path} is not an IDX file of {'images' if len(file.shape) > 1 else 'labels'} "
-                        f"(wrong magic number); {remedy}")
-    if content[:len(header)] != header:
+        raise DataError(
+            f"{path} is not an IDX file of {'images' if len(file.shape) > 1 else 'labels'} "
+            f"(wrong magic number); {remedy}"
+        )
+    if content[: len(header)] != header:
         raise DataError(f"{path} does not hold an array of shape {file.shape}; {remedy}")
     if len(content) != size:
         raise DataError(f"{path} is {'cut off' if len(content) < size else 'too long'}; {remedy}")
@@ -188,7 +212,9 @@ def _fetch_into(cache: Path, fetch: Callable[[Path], Path]) -> list[bytes]:
                 continue
             # Another fetch may have been faster, so that nothing is there any more, or a good file.
             with contextlib.suppress(FileNotFoundError):
-                target.rename(f"{target}.wrong-{private.name.removeprefix(atomic_io.TEMPORARY_PREFIX)}")
+                target.rename(
+                    f"{target}.wrong-{private.name.removeprefix(atomic_io.TEMPORARY_PREFIX)}"
+                )
             os.replace(folder / f"{name}.gz", target)
     return contents
 
@@ -211,8 +237,13 @@ def _download(folder: Path) -> Path:
         try:
             with socket_timeout():
                 for name in FILES:
-                    keras.utils.get_file(f"{name}.gz", mirror + f"{name}.gz", cache_dir=folder,
-                                         cache_subdir="", force_download=True)
+                    keras.utils.get_file(
+                        f"{name}.gz",
+                        mirror + f"{name}.gz",
+                        cache_dir=folder,
+                        cache_subdir="",
+                        force_download=True,
+                    )
                     _read(folder / f"{name}.gz", name)
             return folder
         except Exception as error:  # get_file raises plain Exception where a URL fails
@@ -222,7 +253,10 @@ def _download(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def socket_timeout() -> Iterator[None]:
-    """Limit how long a socket waits: Keras' download has no limit, and a silent network would hang it for ever."""
+    """Limit how long a socket waits.
+
+    Keras' download has no limit, and a silent network would hang it for ever.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
@@ -238,8 +272,18 @@ def _unpack_debian_package(folder: Path) -> Path:
     for private in ("state/lists/partial", "cache/archives/partial"):
         (folder / private).mkdir(parents=True)
     waiting = ["-q", "-o", f"Acquire::http::Timeout={TIMEOUT_SECONDS}", "-o", "Acquire::Retries=1"]
-    private = ["-o", f"Dir::State={folder}/state", "-o", f"Dir::State::Lists={folder}/state/lists",
-               "-o", f"Dir::Cache={folder}/cache", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
+    private = [
+        "-o",
+        f"Dir::State={folder}/state",
+        "-o",
+        f"Dir::State::Lists={folder}/state/lists",
+        "-o",
+        f"Dir::Cache={folder}/cache",
+        "-o",
+        "Debug::NoLocking=1",
+        "-o",
+        "APT::Sandbox::User=",
+    ]
     try:
         _run(["apt-get", *waiting, "-o", "APT::Sandbox::User=", "download", DEBIAN_PACKAGE], folder)
     except DataError:  # the system's package lists are missing or old: fetch our own
@@ -253,9 +297,13 @@ def _unpack_debian_package(folder: Path) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    result = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    result = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if result.returncode != 0:
-        raise DataError(f"{command[0]}: {_one_line(result.stderr) or f'exit code {result.returncode}'}")
+        raise DataError(
+            f"{command[0]}: {_one_line(result.stderr) or f'exit code {result.returncode}'}"
+        )
 
 
 def _one_line(error: object) -> str:

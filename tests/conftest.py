@@ -13,7 +13,9 @@ from tests.synthetic_data import made_arrays, write_folder
 
 
 def pytest_addoption(parser):
-    parser.addoption("--torture", action="store_true", help="try every broken input, not one of every cause")
+    parser.addoption(
+        "--torture", action="store_true", help="try every broken input, not one of every cause"
+    )
 
 
 def pytest_configure(config):
@@ -24,7 +26,14 @@ def pytest_configure(config):
     runtime.configure_tensorflow(concurrent_operations=2)
     import tensorflow as tf
 
-    tf.get_logger().disabled = True  # it complains of many trainings in one process, which no script has
+    tf.get_logger().disabled = (
+        True  # it complains of many trainings in one process, which no script has
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Start with the slow tests, so that processes that share the tests end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
@@ -61,6 +70,7 @@ def unlearnable_data(made_data, monkeypatch):
 @pytest.fixture
 def interrupted_after_an_epoch(monkeypatch):
     """A context in which Ctrl-C comes as soon as an epoch is saved."""
+
     @contextlib.contextmanager
     def interrupted():
         save_epoch = runs.save_epoch

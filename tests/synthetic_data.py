@@ -17,8 +17,8 @@ def made_arrays(seed=0, random_labels=False):
     for count in (TRAIN, TEST):
         labels = rng.permutation(np.arange(count) % 10).astype(np.uint8)
         images = rng.integers(0, 60, (count, 28, 28), np.uint8)
-        for image, label in zip(images, labels):
-            image[2 * label + 2:2 * label + 6] += 190
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label + 2 : 2 * label + 6] += 190
         if random_labels:
             labels = rng.permutation(labels)
         arrays += [images, labels]
@@ -34,7 +34,7 @@ def write_folder(folder, arrays):
     """Write the four files and return what source.FILES has to say of them."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, array in zip(source.FILES, arrays):
+    for name, array in zip(source.FILES, arrays, strict=True):
         content = idx_bytes(array)
         (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
         files[name] = source.File(array.shape, hashlib.sha256(content).hexdigest())

@@ -1,4 +1,6 @@
-"""The layers of the project: imports point downwards only, and a command imports nothing slow before it parses."""
+"""The layers of the project: imports point downwards only, and a command imports nothing slow
+before it parses.
+"""
 
 import ast
 import subprocess
@@ -10,12 +12,29 @@ import pytest
 from tests import ROOT
 
 PIPELINE = ("data", "evaluate_model", "model", "plots", "train_cnn")
-TOOLS = ("compare_models", "explore_data", "export_model", "predict_image", "serve_model", "tune_model")
+TOOLS = (
+    "compare_models",
+    "explore_data",
+    "export_model",
+    "predict_image",
+    "serve_model",
+    "tune_model",
+)
 # The folder of a command's work, which no other command may import.
-FOLDERS = dict(zip(TOOLS, ("comparison", "exploration", "exporting", "prediction", "serving", "tuning"), strict=True))
+FOLDERS = dict(
+    zip(
+        TOOLS,
+        ("comparison", "exploration", "exporting", "prediction", "serving", "tuning"),
+        strict=True,
+    )
+)
 # A module of the pipeline may import these of the pipeline; a file at the root is read on its own.
 PIPELINE_IMPORTS = {
-    "data": set(), "model": set(), "plots": set(), "train_cnn": {"data", "model"}, "evaluate_model": {"data", "plots"},
+    "data": set(),
+    "model": set(),
+    "plots": set(),
+    "train_cnn": {"data", "model"},
+    "evaluate_model": {"data", "plots"},
 }
 FILES = [*ROOT.glob("*.py"), *(ROOT / "fmnist").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
 
@@ -59,12 +78,16 @@ def test_imports_point_downwards(path):
 
 def test_the_path_of_modules_is_patched_nowhere():
     for path in [*FILES, *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
-        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+        ]
         assert not any(ast.unparse(node).startswith("sys.path") for node in calls), path
 
 
-# What has to be imported late: Keras and TensorFlow after they are configured, a command's work after its options are
-# parsed, and what only some systems or calls need.
+# What has to be imported late: Keras and TensorFlow after they are configured, a command's work
+# after its options are parsed, and what only some systems or calls need.
 OPTIONAL = {"ai_edge_litert", "distributed", "fcntl", "onnxruntime", "skimage"}
 
 
@@ -104,27 +127,41 @@ def test_train_is_one_function_in_the_order_of_the_work():
 
 def test_importing_a_module_changes_nothing_else():
     """Neither limits of other packages nor the environment, and no exit."""
-    code = ("import os, warnings\nimport numpy\nfrom PIL import Image\nfrom scipy import ndimage\n"
-            "before = Image.MAX_IMAGE_PIXELS, dict(os.environ), list(warnings.filters)\n"
-            "from fmnist import cli, config, runs, runtime, source\nfrom fmnist.inference import photo\n"
-            "import train_cnn, evaluate_model\n"
-            "from tools import compare_models, explore_data, export_model, predict_image, serve_model, tune_model\n"
-            "assert before == (Image.MAX_IMAGE_PIXELS, dict(os.environ), list(warnings.filters))")
+    code = (
+        "import os, warnings\nimport numpy\nfrom PIL import Image\nfrom scipy import ndimage\n"
+        "before = Image.MAX_IMAGE_PIXELS, dict(os.environ), list(warnings.filters)\n"
+        "from fmnist import cli, config, runs, runtime, source\n"
+        "from fmnist.inference import photo\n"
+        "import train_cnn, evaluate_model\n"
+        f"from tools import {', '.join(TOOLS)}\n"
+        "assert before == (Image.MAX_IMAGE_PIXELS, dict(os.environ), list(warnings.filters))"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("command", [*TOOLS, "train_cnn", "evaluate_model"])
 def test_a_missing_package_is_one_line(command, tmp_path):
     """Without NumPy, which everything needs; --help works all the same."""
-    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')")
+    (tmp_path / "numpy.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
+    )
     module = command if command in PIPELINE else f"tools.{command}"
-    arguments = {"predict_image": ["shoe.jpg"], "explore_data": ["--output-dir", str(tmp_path / "out")],
-                 "export_model": ["--run", str(ROOT / "pretrained/best")], "evaluate_model": ["pretrained/best"],
-                 "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")]}.get(command, [])
+    arguments = {
+        "predict_image": ["shoe.jpg"],
+        "explore_data": ["--output-dir", str(tmp_path / "out")],
+        "export_model": ["--run", str(ROOT / "pretrained/best")],
+        "evaluate_model": ["pretrained/best"],
+        "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")],
+    }.get(command, [])
 
     def run(*options):
-        return subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, capture_output=True, text=True,
-                              env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)})
+        return subprocess.run(
+            [sys.executable, "-m", module, *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(tmp_path), "PATH": "", "HOME": str(tmp_path)},
+        )
 
     assert run("--help").returncode == 0
     done = run(*arguments)
@@ -134,6 +171,11 @@ def test_a_missing_package_is_one_line(command, tmp_path):
 
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_tool_started_as_a_file_names_the_right_command(name, tmp_path):
-    done = subprocess.run([sys.executable, ROOT / f"tools/{name}.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == f"run it from the project's folder: python -m tools.{name}\n"
+    done = subprocess.run(
+        [sys.executable, ROOT / f"tools/{name}.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr == f"run it from the project's folder: python -m tools.{name}\n"
+    )
     assert Path(ROOT, "tools", f"{name}.py").is_file()

@@ -34,7 +34,10 @@ def test_the_split_is_disjoint_complete_and_keeps_labels_with_their_images(made_
     images, labels = made_arrays()[:2]
     assert len(dataset.train.images) == TRAIN - 100 and len(dataset.validation.images) == 100
     assert not rows(dataset.train.images) & rows(dataset.validation.images)
-    label_of = {(image.astype(np.float32) / 255).tobytes(): label for image, label in zip(images, labels)}
+    label_of = {
+        (image.astype(np.float32) / 255).tobytes(): label
+        for image, label in zip(images, labels, strict=True)
+    }
     for part in (dataset.train, dataset.validation):
         assert [label_of[image.tobytes()] for image in part.images] == part.labels.tolist()
 
@@ -46,13 +49,16 @@ def test_the_split_is_stratified_and_follows_the_seed(made_data):
     assert rows(first.validation.images) != rows(other.validation.images)
 
 
-@pytest.mark.parametrize("val_size, limit, expected", [
-    (100, None, (500, 100)),
-    (0.1, None, (540, 60)),
-    (100, 300, (250, 50)),
-    (0.5, 120, (60, 60)),
-    (10, 20, (10, 10)),
-])
+@pytest.mark.parametrize(
+    "val_size, limit, expected",
+    [
+        (100, None, (500, 100)),
+        (0.1, None, (540, 60)),
+        (100, 300, (250, 50)),
+        (0.5, 120, (60, 60)),
+        (10, 20, (10, 10)),
+    ],
+)
 def test_sizes(made_data, val_size, limit, expected):
     assert source.split_sizes(val_size, limit) == expected
     dataset = data.load(val_size=val_size, limit=limit)
@@ -60,10 +66,21 @@ def test_sizes(made_data, val_size, limit, expected):
     assert len(dataset.test.labels) == TEST
 
 
-@pytest.mark.parametrize("val_size, limit", [
-    (0, None), (9, None), (-5, None), (0.001, None), (TRAIN, None), (0.999, None), (float("nan"), None),
-    (100, 0), (100, 19), (100, TRAIN + 1),
-])
+@pytest.mark.parametrize(
+    "val_size, limit",
+    [
+        (0, None),
+        (9, None),
+        (-5, None),
+        (0.001, None),
+        (TRAIN, None),
+        (0.999, None),
+        (float("nan"), None),
+        (100, 0),
+        (100, 19),
+        (100, TRAIN + 1),
+    ],
+)
 def test_impossible_sizes_are_refused(made_data, val_size, limit):
     with pytest.raises(source.DataError):
         data.load(val_size=val_size, limit=limit)
@@ -124,9 +141,17 @@ def a_folder(path):
 
 
 DAMAGES = {
-    cut_off: "cut off", cut_off_unzipped: "cut off", too_long: "too long", altered_by_one: "altered",
-    bit_flipped_in_the_archive: "damaged", swapped: "content of t10k-images", wrong_magic: "magic number",
-    wrong_shape: "shape", a_web_page: "magic number", empty: "magic number", missing: "missing",
+    cut_off: "cut off",
+    cut_off_unzipped: "cut off",
+    too_long: "too long",
+    altered_by_one: "altered",
+    bit_flipped_in_the_archive: "damaged",
+    swapped: "content of t10k-images",
+    wrong_magic: "magic number",
+    wrong_shape: "shape",
+    a_web_page: "magic number",
+    empty: "magic number",
+    missing: "missing",
     a_folder: "cannot be read",
 }
 
@@ -177,7 +202,9 @@ def test_files_are_downloaded_checked_and_kept(made_folder, monkeypatch, tmp_pat
     bad = tmp_path / "bad mirror"
     write_folder(bad, made_arrays())
     altered_by_one(bad / f"{IMAGES}.gz")
-    monkeypatch.setattr(source, "MIRRORS", (*source.MIRRORS, bad.as_uri() + "/", made_folder.as_uri() + "/"))
+    monkeypatch.setattr(
+        source, "MIRRORS", (*source.MIRRORS, bad.as_uri() + "/", made_folder.as_uri() + "/")
+    )
     cache = tmp_path / "keras/datasets/fashion-mnist"
     write_folder(cache, made_arrays())
     cut_off(cache / f"{IMAGES}.gz")
@@ -240,12 +267,13 @@ def fake_apt(made_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     scripts = {
         "apt-get": f'echo "$@" >> "{tmp_path}/calls"\n'
-                   'case "$*" in\n'
-                   '*update) touch refreshed;;\n'
-                   '*download*) [ -e refreshed ] || { echo "E: no such package" >&2; exit 100; }\n'
-                   '  touch dataset-fashion-mnist_1_all.deb;;\n'
-                   'esac',
-        "dpkg-deb": f'mkdir -p "$3{source.DEBIAN_FOLDER.parent}" && cp -r "{made_folder}" "$3{source.DEBIAN_FOLDER}"',
+        'case "$*" in\n'
+        "*update) touch refreshed;;\n"
+        '*download*) [ -e refreshed ] || { echo "E: no such package" >&2; exit 100; }\n'
+        "  touch dataset-fashion-mnist_1_all.deb;;\n"
+        "esac",
+        "dpkg-deb": f'mkdir -p "$3{source.DEBIAN_FOLDER.parent}" && '
+        f'cp -r "{made_folder}" "$3{source.DEBIAN_FOLDER}"',
     }
     for name, body in scripts.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
@@ -257,19 +285,29 @@ def test_the_debian_package_is_the_last_resort(fake_apt):
     assert "Debian" in data.load(val_size=100).source
     calls = fake_apt.read_text().splitlines()
     assert [call.split()[-1] if call.endswith("update") else "download" for call in calls] == [
-        "download", "update", "download"]
+        "download",
+        "update",
+        "download",
+    ]
     assert "Debian" not in data.load(val_size=100).source
 
 
-def test_a_read_only_home_and_an_unreadable_cache_are_no_obstacle(made_folder, monkeypatch, tmp_path):
+def test_a_read_only_home_and_an_unreadable_cache_are_no_obstacle(
+    made_folder, monkeypatch, tmp_path
+):
     """Told by os.access and os.path.exists alone, so that it can be tested as root."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(source, "MIRRORS", (made_folder.as_uri() + "/",))
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: "elsewhere" in str(path) and access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: "elsewhere" in str(path) and access(path, mode)
+    )
     for _ in range(2):
-        assert str(tmp_path / "elsewhere/.keras/datasets/fashion-mnist") in data.load(val_size=100).source
+        assert (
+            str(tmp_path / "elsewhere/.keras/datasets/fashion-mnist")
+            in data.load(val_size=100).source
+        )
 
 
 def test_a_home_of_nobody_is_one_line(made_folder):
@@ -289,9 +327,9 @@ def test_batches_hold_every_image_once_in_an_order_that_follows_the_seed(made_da
     batches = data.batches(part, 64, shuffle=stream)
 
     def epoch():
-        images, labels = map(np.concatenate, zip(*batches.as_numpy_iterator()))
+        images, labels = map(np.concatenate, zip(*batches.as_numpy_iterator(), strict=True))
         assert rows(images) == rows(part.images) and len(images) == len(part.images)
-        label_of = dict(zip((image.tobytes() for image in part.images), part.labels))
+        label_of = dict(zip((image.tobytes() for image in part.images), part.labels, strict=True))
         assert [label_of[image.tobytes()] for image in images] == labels.argmax(axis=1).tolist()
         return images.tobytes()
 
@@ -327,6 +365,7 @@ def test_every_batch_is_augmented_with_a_seed_of_its_own_and_every_image_has_its
     assert sorted(turns[:500]) == list(range(500)) and sorted(turns[500:]) == list(range(1, 501))
 
 
+@pytest.mark.slow
 def test_the_real_set(real_data):
     dataset = data.load(real_data, seed=1)
     assert dataset.train.images.shape == (55000, 28, 28, 1)

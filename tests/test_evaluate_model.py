@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from fmnist.evaluation import tta
-from tests import synthetic_data
 import data
 import evaluate_model
-from fmnist.evaluation import metrics
-from fmnist import html_report, runs, source
 import train_cnn
+from fmnist import html_report, runs, source
+from fmnist.evaluation import metrics, tta
+from tests import synthetic_data
 
-FIGURES = ("calibration", "confusion_matrix", "correct_and_wrong", "curves", "mistakes", "predictions", "probabilities")
+FIGURES = (
+    "calibration",
+    "confusion_matrix",
+    "correct_and_wrong",
+    "curves",
+    "mistakes",
+    "predictions",
+    "probabilities",
+)
 
 
 @pytest.fixture
@@ -25,7 +32,12 @@ def run(made_data, tmp_path):
     """A run of its own for every test, trained once."""
     keep = tmp_path.parent / "trained"
     if not keep.exists():
-        assert train_cnn.main(["--val-size", "100", "--epochs", "2", "--runs-dir", str(keep), "--name", "run"]) == 0
+        assert (
+            train_cnn.main(
+                ["--val-size", "100", "--epochs", "2", "--runs-dir", str(keep), "--name", "run"]
+            )
+            == 0
+        )
     return shutil.copytree(keep / "run", tmp_path / "runs/run")
 
 
@@ -44,10 +56,14 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
     assert low < results["accuracy"] <= high + 1e-9
     loss, accuracy = runs.load_model(run).evaluate(data.batches(dataset.train, 50), verbose=0)
     train = results["train"]
-    assert (train["accuracy"], train["images"]) == (pytest.approx(accuracy), synthetic_data.TRAIN - 100)
+    assert (train["accuracy"], train["images"]) == (
+        pytest.approx(accuracy),
+        synthetic_data.TRAIN - 100,
+    )
     assert train["loss"] == pytest.approx(loss, rel=1e-4)
     assert results["gap"]["accuracy"] == pytest.approx(
-        results["train"]["accuracy"] - results["validation"]["accuracy"])
+        results["train"]["accuracy"] - results["validation"]["accuracy"]
+    )
     assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * synthetic_data.TEST)
     assert set(source.CLASS_NAMES) < set(results["per_class"])
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
@@ -55,31 +71,57 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
 
 def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, no_figures, capsys):
     assert evaluate_model.main([str(run)]) == 0
-    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    results, saved = (
+        json.loads((run / "metrics.json").read_text()),
+        np.load(run / "predictions.npz"),
+    )
     dataset = data.load(val_size=100)
-    validation, own = (runs.load_model(run).predict(part.images, verbose=0)
-                       for part in (dataset.validation, dataset.test))
-    assert saved["temperature"] == results["temperature"] == pytest.approx(
-        metrics.fit_temperature(dataset.validation.labels, validation), rel=1e-3)
+    validation, own = (
+        runs.load_model(run).predict(part.images, verbose=0)
+        for part in (dataset.validation, dataset.test)
+    )
+    assert (
+        saved["temperature"]
+        == results["temperature"]
+        == pytest.approx(metrics.fit_temperature(dataset.validation.labels, validation), rel=1e-3)
+    )
     assert results["temperature"] != pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(saved["probabilities"], metrics.calibrated(own, saved["temperature"]), atol=1e-5)
+    np.testing.assert_allclose(
+        saved["probabilities"], metrics.calibrated(own, saved["temperature"]), atol=1e-5
+    )
     labels = saved["labels"]
     for key, probabilities in (("", own), ("calibrated_", saved["probabilities"])):
-        assert results[f"{key}loss"] == pytest.approx(metrics.cross_entropy(labels, probabilities), rel=1e-3)
-        assert results[f"{key}ece"] == pytest.approx(metrics.calibration_error(labels, probabilities), abs=1e-3)
+        assert results[f"{key}loss"] == pytest.approx(
+            metrics.cross_entropy(labels, probabilities), rel=1e-3
+        )
+        assert results[f"{key}ece"] == pytest.approx(
+            metrics.calibration_error(labels, probabilities), abs=1e-3
+        )
     assert results["validation"]["calibrated_loss"] < results["validation"]["loss"]
     assert f"temperature {results['temperature']:.2f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path, capsys):
     plain = evaluate_model.evaluate(run, output_dir=tmp_path / "plain")
     assert evaluate_model.main([str(run), "--test-time-flips"]) == 0
-    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    results, saved = (
+        json.loads((run / "metrics.json").read_text()),
+        np.load(run / "predictions.npz"),
+    )
     test = data.load(val_size=100).test
-    answers = [runs.load_model(run).predict(images, verbose=0) for images in (test.images, test.images[:, :, ::-1])]
+    answers = [
+        runs.load_model(run).predict(images, verbose=0)
+        for images in (test.images, test.images[:, :, ::-1])
+    ]
     both = np.mean(answers, axis=0)
-    np.testing.assert_allclose(saved["probabilities"], metrics.calibrated(both, saved["temperature"]), atol=1e-5)
-    assert results["accuracy"] == metrics.accuracy(test.labels, both) and results["loss"] != plain["loss"]
+    np.testing.assert_allclose(
+        saved["probabilities"], metrics.calibrated(both, saved["temperature"]), atol=1e-5
+    )
+    assert (
+        results["accuracy"] == metrics.accuracy(test.labels, both)
+        and results["loss"] != plain["loss"]
+    )
     assert results["test_time_flips"] and not plain["test_time_flips"]
     assert results["validation"]["without_flips"] == plain["validation"]
     assert results["without_flips"] == {key: plain[key] for key in plain["validation"]}
@@ -91,21 +133,34 @@ def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path,
     flips = evaluate_model.evaluate(run, output_dir=tmp_path / "flips", test_time_flips=True)
     alone = evaluate_model.evaluate(run, output_dir=tmp_path / "alone", test_time_shifts=True)
     assert evaluate_model.main([str(run), "--test-time-flips", "--test-time-shifts"]) == 0
-    results, saved = json.loads((run / "metrics.json").read_text()), np.load(run / "predictions.npz")
+    results, saved = (
+        json.loads((run / "metrics.json").read_text()),
+        np.load(run / "predictions.npz"),
+    )
     test, network = data.load(val_size=100).test, runs.load_model(run)
     for found, options in ((results, (True, True)), (alone, (False, True))):
         views = np.stack(list(tta.views(test.images, *options)))
-        mean = network.predict(np.concatenate(views), verbose=0).reshape(*views.shape[:2], -1).mean(axis=0)
+        mean = (
+            network.predict(np.concatenate(views), verbose=0)
+            .reshape(*views.shape[:2], -1)
+            .mean(axis=0)
+        )
         assert found["accuracy"] == metrics.accuracy(test.labels, mean)
         assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
     assert results["test_time_shifts"] and not flips["test_time_shifts"]
     assert len({found["loss"] for found in (results, alone, flips)}) == 3
     assert results["without_shifts"] == {key: flips[key] for key in results["without_shifts"]}
-    assert results["without_shifts"]["without_flips"] == flips["without_flips"] == alone["without_shifts"]
+    assert (
+        results["without_shifts"]["without_flips"]
+        == flips["without_flips"]
+        == alone["without_shifts"]
+    )
     assert saved["temperature"] == results["temperature"]
     out = capsys.readouterr().out
-    assert (f"without test-time shifts {flips['accuracy']:.2%}; "
-            f"without test-time flips either {flips['without_flips']['accuracy']:.2%}") in out
+    assert (
+        f"without test-time shifts {flips['accuracy']:.2%}; "
+        f"without test-time flips either {flips['without_flips']['accuracy']:.2%}"
+    ) in out
 
 
 @pytest.mark.slow
@@ -120,10 +175,28 @@ def test_every_figure_is_drawn_and_stands_in_the_report(run):
     assert "dropout_cnn" in page and "Ankle boot" in page
 
 
+@pytest.mark.slow
 def test_the_loss_is_pure_cross_entropy(made_data, no_figures, tmp_path):
     """A penalty or smoothing that training added must not stand in the score."""
-    assert train_cnn.main(["--val-size", "100", "--epochs", "1", "--l2", "0.1", "--label-smoothing", "0.2",
-                           "--runs-dir", str(tmp_path), "--name", "run"]) == 0
+    assert (
+        train_cnn.main(
+            [
+                "--val-size",
+                "100",
+                "--epochs",
+                "1",
+                "--l2",
+                "0.1",
+                "--label-smoothing",
+                "0.2",
+                "--runs-dir",
+                str(tmp_path),
+                "--name",
+                "run",
+            ]
+        )
+        == 0
+    )
     results = evaluate_model.evaluate(tmp_path / "run")
     test = data.load(val_size=100).test
     probabilities = runs.load_model(tmp_path / "run").predict(test.images, verbose=0)
@@ -143,7 +216,9 @@ def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_pat
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_evaluation_leaves_the_older_one(run, no_figures, capsys, monkeypatch, number, code):
+def test_an_interrupted_evaluation_leaves_the_older_one(
+    run, no_figures, capsys, monkeypatch, number, code
+):
     for name in ("metrics.json", "report.html"):
         (run / name).write_text("older")
     before = {path: path.read_bytes() for path in run.iterdir()}
@@ -196,7 +271,9 @@ def test_missing_and_broken_runs_are_named(run, tmp_path, capfd):
         (run / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("change", [{"seed": "0"}, {"val_size": None}, {"model": 5}, {"data_dir": 5}])
+@pytest.mark.parametrize(
+    "change", [{"seed": "0"}, {"val_size": None}, {"model": 5}, {"data_dir": 5}]
+)
 def test_settings_of_the_wrong_type_are_named(run, capfd, change):
     (run / "config.json").write_text(json.dumps(runs.load_config(run) | change))
     assert f"config.json is broken: see {next(iter(change))}" in failure(capfd, run)
@@ -208,22 +285,31 @@ def test_a_history_without_a_number_is_named(run, capfd):
 
 
 def test_data_that_moved_away_is_looked_for_elsewhere(run, no_figures, tmp_path):
-    (run / "config.json").write_text(json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "gone")}))
+    (run / "config.json").write_text(
+        json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "gone")})
+    )
     assert evaluate_model.main([str(run)]) == 0
 
 
 def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
-    monkeypatch.setattr(source, "FILES", synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)))
+    monkeypatch.setattr(
+        source,
+        "FILES",
+        synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)),
+    )
     assert "trained on other data" in failure(capfd, run)
     assert not (run / "metrics.json").exists()
 
 
 def test_a_model_of_something_else_is_refused(run, capfd):
-    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    )
     model.save(run / runs.MODEL)
     assert "no model of Fashion-MNIST" in failure(capfd, run)
 
 
+@pytest.mark.slow
 def test_wrong_folders_are_named(run, tmp_path, capfd):
     file = tmp_path / "file"
     file.touch()
@@ -233,8 +319,25 @@ def test_wrong_folders_are_named(run, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):
-    assert train_cnn.main(["--limit", "12000", "--epochs", "4", "--batch-size", "64", "--data-dir", real_data,
-                           "--runs-dir", str(tmp_path), "--name", "run"]) == 0
+    assert (
+        train_cnn.main(
+            [
+                "--limit",
+                "12000",
+                "--epochs",
+                "4",
+                "--batch-size",
+                "64",
+                "--data-dir",
+                real_data,
+                "--runs-dir",
+                str(tmp_path),
+                "--name",
+                "run",
+            ]
+        )
+        == 0
+    )
     results = evaluate_model.evaluate(tmp_path / "run")
     assert 0.83 < results["accuracy"] < 0.92
     assert results["images"] == 10000

@@ -14,7 +14,16 @@ IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 def test_the_default_network_is_the_one_of_the_textbook():
     layers = build_model("dropout_cnn").layers
     assert [type(layer).__name__ for layer in layers] == [
-        "Conv2D", "MaxPooling2D", "Conv2D", "MaxPooling2D", "Dropout", "Flatten", "Dense", "Dropout", "Dense"]
+        "Conv2D",
+        "MaxPooling2D",
+        "Conv2D",
+        "MaxPooling2D",
+        "Dropout",
+        "Flatten",
+        "Dense",
+        "Dropout",
+        "Dense",
+    ]
     first, _, second, _, early_dropout, _, dense, late_dropout, classifier = layers
     for layer, filters in ((first, 32), (second, 64)):
         assert (layer.filters, layer.kernel_size, layer.padding) == (filters, (3, 3), "valid")
@@ -38,22 +47,36 @@ def test_every_model_returns_probabilities(name):
 
 @pytest.mark.parametrize("name", OURS)
 def test_dropout_and_l2_do_something_for_every_model(name):
-    assert sorted({layer.rate for layer in build_model(name, dropout=0.2).layers
-                   if isinstance(layer, keras.layers.Dropout)}) == [0.1, 0.2]
+    assert sorted(
+        {
+            layer.rate
+            for layer in build_model(name, dropout=0.2).layers
+            if isinstance(layer, keras.layers.Dropout)
+        }
+    ) == [0.1, 0.2]
     assert not build_model(name, l2=0.0).losses
-    kernels = [layer for layer in build_model(name).layers if hasattr(layer, "kernel") and layer.trainable]
+    kernels = [
+        layer for layer in build_model(name).layers if hasattr(layer, "kernel") and layer.trainable
+    ]
     assert len(build_model(name, l2=0.1).losses) == len(kernels)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_width_and_batch_norm_do_something_for_every_model(name):
     def kinds(kind, **options):
-        return [layer for layer in build_model(name, **options).layers if isinstance(layer, kind) and layer.trainable]
+        return [
+            layer
+            for layer in build_model(name, **options).layers
+            if isinstance(layer, kind) and layer.trainable
+        ]
 
     assert [layer.filters for layer in kinds(keras.layers.Conv2D, width=1.5)] == [
-        round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)]
+        round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)
+    ]
     assert not kinds(keras.layers.BatchNormalization, batch_norm=False)
-    assert len(kinds(keras.layers.BatchNormalization, batch_norm=True)) >= len(kinds(keras.layers.Conv2D))
+    assert len(kinds(keras.layers.BatchNormalization, batch_norm=True)) >= len(
+        kinds(keras.layers.Conv2D)
+    )
 
 
 def test_gap_cnn_has_as_many_convolutions_as_it_is_told():
@@ -73,9 +96,19 @@ def test_a_saved_model_opens_without_this_project(tmp_path):
     model = build_model("gap_cnn", l2=1e-4)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)
-    subprocess.run([sys.executable, "-I", "-c",
-                    "import keras, numpy as np\n"
-                    "model = keras.models.load_model('model.keras')\n"
-                    "np.save('probabilities.npy', model.predict(np.load('images.npy'), verbose=0))"],
-                   cwd=tmp_path, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6)
+    subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            "import keras, numpy as np\n"
+            "model = keras.models.load_model('model.keras')\n"
+            "np.save('probabilities.npy', model.predict(np.load('images.npy'), verbose=0))",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    np.testing.assert_allclose(
+        np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6
+    )

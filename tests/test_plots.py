@@ -5,15 +5,23 @@ from matplotlib.colors import to_hex
 import plots
 from tests.figures import CORRECT, IMAGES, LABELS, NAMES, SHARES, pictures, pictures_of, pixels
 
-HISTORY = [{"epoch": epoch, "accuracy": 0.5 + epoch / 20, "val_accuracy": 0.4 + epoch / 20,
-            "loss": 2 / epoch, "val_loss": 2.5 / epoch} for epoch in (1, 2, 3, 4)]
+HISTORY = [
+    {
+        "epoch": epoch,
+        "accuracy": 0.5 + epoch / 20,
+        "val_accuracy": 0.4 + epoch / 20,
+        "loss": 2 / epoch,
+        "val_loss": 2.5 / epoch,
+    }
+    for epoch in (1, 2, 3, 4)
+]
 
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]])
 def test_curves_show_the_history_and_mark_the_epoch(history):
     figure = plots.curves(history, chosen_epoch=1)
     assert pixels(figure).std() > 10
-    for axes, key in zip(figure.axes, ("accuracy", "loss")):
+    for axes, key in zip(figure.axes, ("accuracy", "loss"), strict=True):
         training, validation, mark = axes.lines
         assert list(training.get_ydata()) == [row[key] for row in history]
         assert list(validation.get_ydata()) == [row[f"val_{key}"] for row in history]
@@ -26,7 +34,7 @@ def test_confusion_matrix_writes_the_counts_and_shades_the_shares():
     figure = plots.confusion_matrix(np.array([[8, 2, 0], [0, 5, 0], [0, 0, 0]]), NAMES)
     axes = pictures(figure)[0]
     assert [text.get_text() for text in axes.texts] == ["8", "2", "5"]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[.8, .2, 0], [0, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0, 1, 0], [0, 0, 0]])
     assert axes.get_xlabel() == "Predicted class" and axes.get_ylabel() == "True class"
     assert pixels(figure).std() > 10
 
@@ -34,7 +42,9 @@ def test_confusion_matrix_writes_the_counts_and_shades_the_shares():
 def test_predictions_are_blue_where_correct_and_red_where_wrong():
     figure = plots.predictions(IMAGES[:10], LABELS[:10], SHARES[:10], NAMES)
     assert len(pictures(figure)) == 10
-    for axes, image, label, shares, correct in zip(pictures(figure), IMAGES, LABELS, SHARES, CORRECT):
+    for axes, image, label, shares, correct in zip(
+        pictures(figure), IMAGES[:10], LABELS[:10], SHARES[:10], CORRECT[:10], strict=True
+    ):
         np.testing.assert_array_equal(axes.images[0].get_array(), image[..., 0])
         title = axes.get_title()
         assert f"{NAMES[shares.argmax()]} {shares.max():.0%}" in title
@@ -68,7 +78,9 @@ def test_calibration_leaves_bins_of_few_images_out():
     assert pixels(figure).std() > 10
 
 
-@pytest.mark.parametrize("labels", [SHARES.argmax(axis=1), SHARES.argmin(axis=1)], ids=["perfect", "all wrong"])
+@pytest.mark.parametrize(
+    "labels", [SHARES.argmax(axis=1), SHARES.argmin(axis=1)], ids=["perfect", "all wrong"]
+)
 def test_figures_of_a_perfect_and_a_hopeless_model(labels):
     for draw in (plots.correct_and_wrong, plots.mistakes):
         pixels(draw(IMAGES, labels, SHARES, NAMES))

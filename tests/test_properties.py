@@ -6,35 +6,65 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fmnist import atomic_io, runs, source
 from fmnist.config import TrainConfig, names, parse_arguments
 from fmnist.training import checkpoint
 
-settings.register_profile("repeatable", derandomize=True, deadline=None,
-                          max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("repeatable")
 
-NUMBERS = ("epochs", "batch_size", "learning_rate", "patience", "ema_epochs", "dropout", "l2", "label_smoothing",
-           "val_size", "seed", "limit")
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
+NUMBERS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "patience",
+    "ema_epochs",
+    "dropout",
+    "l2",
+    "label_smoothing",
+    "val_size",
+    "seed",
+    "limit",
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
 LOSSES = st.floats(0, float(np.finfo(np.float32).max)) | st.just(math.inf)
 SHARES = st.floats(0, 1)
 TIMES = st.floats(0, 1e9)
 
 
 @st.composite
-def histories(draw, size=st.integers(1, 20)):
-    row = st.fixed_dictionaries({"loss": LOSSES, "accuracy": SHARES, "val_loss": LOSSES, "val_accuracy": SHARES,
-                                 "learning_rate": TIMES, "seconds": TIMES})
-    return [{"epoch": number, **draw(row)} for number in range(1, draw(size) + 1)]
+def histories(draw):
+    row = st.fixed_dictionaries(
+        {
+            "loss": LOSSES,
+            "accuracy": SHARES,
+            "val_loss": LOSSES,
+            "val_accuracy": SHARES,
+            "learning_rate": TIMES,
+            "seconds": TIMES,
+        }
+    )
+    return [{"epoch": number, **draw(row)} for number in range(1, draw(st.integers(1, 20)) + 1)]
 
 
 def outcome_or(error, function, *arguments):
-    """Return what the function returns, None where it raises the error with one line. Others are not caught."""
+    """Return what the function returns, None where it raises the error with one line. Others are
+    not caught.
+    """
     try:
         return function(*arguments)
     except error as caught:
@@ -66,8 +96,10 @@ def test_any_text_after_a_flag_is_a_finite_number_or_refused(capsys, name, text)
         assert math.isfinite(getattr(config, name)) and getattr(config, name) >= 0
 
 
-@given(st.floats() | st.integers() | st.floats(0.001, 0.999) | st.integers(10, 60_000),
-       st.none() | st.integers() | st.integers(20, 60_000))
+@given(
+    st.floats() | st.integers() | st.floats(0.001, 0.999) | st.integers(10, 60_000),
+    st.none() | st.integers() | st.integers(20, 60_000),
+)
 def test_any_split_is_of_all_images_with_every_class_on_both_sides_or_refused(val_size, limit):
     sizes = outcome_or(source.DataError, source.split_sizes, val_size, limit)
     if sizes:
@@ -90,7 +122,9 @@ def test_any_bytes_behind_a_history_are_refused(tmp_path, content):
     assert history is None or not content.strip()
 
 
-@given(histories(), st.lists(arrays.arrays(np.float32, arrays.array_shapes(min_dims=0)), max_size=3))
+@given(
+    histories(), st.lists(arrays.arrays(np.float32, arrays.array_shapes(min_dims=0)), max_size=3)
+)
 def test_any_state_comes_back_to_the_bit(tmp_path, history, variables):
     (tmp_path / runs.CHECKPOINT).mkdir(exist_ok=True)
     checkpoint.save_state(tmp_path, variables, history)
@@ -107,7 +141,7 @@ def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(histor
     if not finite:
         assert chosen is None
     elif patience:
-        assert all(row["val_loss"] > chosen["val_loss"] for row in finite[:finite.index(chosen)])
+        assert all(row["val_loss"] > chosen["val_loss"] for row in finite[: finite.index(chosen)])
         assert all(row["val_loss"] >= chosen["val_loss"] for row in finite)
     else:
         assert chosen is finite[-1]
@@ -122,7 +156,7 @@ def test_any_change_of_a_data_file_is_refused(made_folder, made):
     try:
         content = bytearray(gzip.decompress(original))
         start = made.draw(st.integers(0, len(content)))
-        content[start:start + made.draw(st.integers(0, 10))] = made.draw(st.binary(max_size=10))
+        content[start : start + made.draw(st.integers(0, 10))] = made.draw(st.binary(max_size=10))
         path.write_bytes(made.draw(st.sampled_from([bytes, gzip.compress]))(bytes(content)))
         arrays_read = outcome_or(source.DataError, source.find, made_folder)
         assert (arrays_read is None) == (bytes(content) != gzip.decompress(original))

@@ -3,26 +3,33 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-
-from tests import ROOT
 import tensorflow as tf
 
 import data
-from fmnist import runs, source
 import train_cnn
+from fmnist import runs, source
 from fmnist.config import TrainConfig, parse_arguments
 from fmnist.networks import members_of
 from fmnist.training import checkpoint, loop
 from fmnist.training.fast_model import SplitBatchModel
 from fmnist.training.whitening import LAYER, whiten
 from model import build_model
+from tests import ROOT
 
-SMALL = ["--val-size", "100", "--batch-size", "50", "--learning-rate", "0.001", "--schedule", "constant"]
+SMALL = [
+    "--val-size",
+    "100",
+    "--batch-size",
+    "50",
+    "--learning-rate",
+    "0.001",
+    "--schedule",
+    "constant",
+]
 
 
 def train(tmp_path, *options, name="run"):
@@ -49,41 +56,70 @@ def validation_loss(run):
 
 def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
     run = train(tmp_path, "--epochs", "3")
-    assert sorted(path.name for path in run.iterdir()) == ["config.json", "history.csv", "model.keras"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json",
+        "history.csv",
+        "model.keras",
+    ]
     history, config = runs.load_history(run), runs.load_config(run)
     assert [row["epoch"] for row in history] == [1, 2, 3]
-    assert all(row["seconds"] > 0 and row["learning_rate"] == pytest.approx(1e-3) for row in history)
+    assert all(
+        row["seconds"] > 0 and row["learning_rate"] == pytest.approx(1e-3) for row in history
+    )
     assert history[-1]["val_accuracy"] > 0.9
-    assert config["batch_size"] == 50 and config["val_size"] == 100 and config["fingerprint"] == source.fingerprint()
+    assert (
+        config["batch_size"] == 50
+        and config["val_size"] == 100
+        and config["fingerprint"] == source.fingerprint()
+    )
     assert runs.newest(tmp_path / "runs") == run
     output = capsys.readouterr().out
-    assert str(made_data) in output and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
+    assert (
+        str(made_data) in output
+        and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
+    )
 
 
-def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(made_data, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(
+    made_data, tmp_path, monkeypatch
+):
     now = [0]
 
     def slow(save):
         def call(*arguments):
             now[0] += 10
             save(*arguments)
+
         return call
 
     for module, name in ((checkpoint, "save_state"), (runs, "save_epoch")):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    assert [row["seconds"] for row in runs.load_history(train(tmp_path, "--epochs", "3"))] == [20, 20, 20]
+    assert [row["seconds"] for row in runs.load_history(train(tmp_path, "--epochs", "3"))] == [
+        20,
+        20,
+        20,
+    ]
 
 
+@pytest.mark.slow
 def test_a_step_is_traced_once(made_data, tmp_path, monkeypatch):
     step, traced = SplitBatchModel.train_step, []
-    monkeypatch.setattr(SplitBatchModel, "train_step", lambda model, batch: traced.append(model) or step(model, batch))
+    monkeypatch.setattr(
+        SplitBatchModel,
+        "train_step",
+        lambda model, batch: traced.append(model) or step(model, batch),
+    )
     train(tmp_path, "--epochs", "2")
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
-    run = train(tmp_path, "--epochs", "30", "--patience", "2", "--dropout", "0", "--learning-rate", "0.003")
+    run = train(
+        tmp_path, "--epochs", "30", "--patience", "2", "--dropout", "0", "--learning-rate", "0.003"
+    )
     history = losses(run)
     best = int(np.argmin(history))
     assert len(history) == best + 3 < 30
@@ -91,9 +127,23 @@ def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
     assert validation_loss(run) == pytest.approx(history[best], abs=1e-4)
 
 
-def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_constant(unlearnable_data, tmp_path):
-    run = train(tmp_path, "--epochs", "8", "--patience", "0", "--dropout", "0", "--learning-rate", "0.003",
-                "--schedule", "constant")
+@pytest.mark.slow
+def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_constant(
+    unlearnable_data, tmp_path
+):
+    run = train(
+        tmp_path,
+        "--epochs",
+        "8",
+        "--patience",
+        "0",
+        "--dropout",
+        "0",
+        "--learning-rate",
+        "0.003",
+        "--schedule",
+        "constant",
+    )
     assert rates(run) == [pytest.approx(0.003)] * 8
     history = losses(run)
     assert len(history) == 8 and history[-1] > min(history) + 0.01
@@ -103,8 +153,10 @@ def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_co
 @pytest.mark.slow
 def test_the_seed_decides_the_weights_bit_for_bit(made_data, tmp_path):
     options = ["--epochs", "2", "--augment", "flip+shift", "--model", "batchnorm_cnn"]
-    first, again, other = (weights(train(tmp_path, *options, "--seed", seed, name=name))
-                           for name, seed in (("first", "1"), ("again", "1"), ("other", "2")))
+    first, again, other = (
+        weights(train(tmp_path, *options, "--seed", seed, name=name))
+        for name, seed in (("first", "1"), ("again", "1"), ("other", "2"))
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -115,51 +167,103 @@ def rates(run):
 
 @pytest.mark.slow
 def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
-    cosine = rates(train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine"))
+    cosine = rates(
+        train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine")
+    )
     assert cosine == sorted(cosine, reverse=True) and 0.8e-3 < cosine[0] < 1e-3
-    cycle = rates(train(tmp_path, "--schedule", "one-cycle", "--epochs", "4", "--patience", "0", name="cycle"))
+    cycle = rates(
+        train(tmp_path, "--schedule", "one-cycle", "--epochs", "4", "--patience", "0", name="cycle")
+    )
     assert 0.9e-3 < cycle[0] < 1e-3 and cycle == sorted(cycle, reverse=True)
     assert cosine[-1] == pytest.approx(0, abs=1e-8) and cycle[-1] == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.slow
 def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
-    run = train(tmp_path, "--epochs", "9", "--patience", "0", "--dropout", "0", "--schedule", "plateau",
-                "--learning-rate", "0.004")
+    run = train(
+        tmp_path,
+        "--epochs",
+        "9",
+        "--patience",
+        "0",
+        "--dropout",
+        "0",
+        "--schedule",
+        "plateau",
+        "--learning-rate",
+        "0.004",
+    )
     assert rates(run)[0] == pytest.approx(0.004) and rates(run)[-1] in (
-        pytest.approx(0.002), pytest.approx(0.001), pytest.approx(0.0005))
+        pytest.approx(0.002),
+        pytest.approx(0.001),
+        pytest.approx(0.0005),
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [
-    ["--label-smoothing", "0.2"], ["--dropout", "0.1"], ["--l2", "0.01"], ["--augment", "none"],
-    ["--batch-size", "100"], ["--limit", "300"], ["--learning-rate", "0.01"],
-    ["--ema-epochs", "0"], ["--ema-epochs", "2"], ["--optimizer", "muon"], ["--weight-decay", "1"],
-    ["--batch-norm", "yes"],
-], ids=lambda option: option[0])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--label-smoothing", "0.2"],
+        ["--dropout", "0.1"],
+        ["--l2", "0.01"],
+        ["--augment", "none"],
+        ["--batch-size", "100"],
+        ["--limit", "300"],
+        ["--learning-rate", "0.01"],
+        ["--ema-epochs", "0"],
+        ["--ema-epochs", "2"],
+        ["--optimizer", "muon"],
+        ["--weight-decay", "1"],
+        ["--batch-norm", "yes"],
+    ],
+    ids=lambda option: option[0],
+)
 def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
     if not plain:  # trained once, for all options
         plain.append(weights(train(tmp_path, "--epochs", "1", name="plain")))
     assert not np.array_equal(plain[0], weights(train(tmp_path, "--epochs", "1", *option)))
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (["--model", "resnet"], "dropout_cnn"), (["--recipe", "slow"], "classic"), (["--recipe"], "--recipe"),
-    (["--optimizer", "sgd"], "muon"), (["--weight-decay", "-1"], "--weight-decay"),
-    (["--epochs", "0"], "--epochs"), (["--epochs", "many"], "--epochs"),
-    (["--batch-size", "-1"], "--batch-size"), (["--batch-size", "501"], "501"),
-    (["--learning-rate", "0"], "--learning-rate"), (["--learning-rate", "nan"], "--learning-rate"),
-    (["--learning-rate", "inf"], "--learning-rate"),
-    (["--schedule", "linear"], "one-cycle"), (["--patience", "-1"], "--patience"),
-    (["--dropout", "1"], "--dropout"), (["--l2", "-1"], "--l2"), (["--label-smoothing", "1"], "--label-smoothing"),
-    (["--val-size", "600"], "600"), (["--val-size", "0"], "validation size"), (["--limit", "601"], "limit"),
-    (["--width", "0"], "--width"), (["--batch-norm", "often"], "--batch-norm"),
-    (["--convolutions", "2"], "--convolutions does nothing in dropout_cnn"),
-    (["--model", "gap_cnn", "--convolutions", "5"], "--convolutions"),
-    (["--easy-every", "51"], "--easy-every"), (["--weights", "imagenet"], "--weights"), (["--model", "mobilenet", "--l2", "0.1"], "--l2"),
-    (["--augment", "mixup"], "flip"), (["--seed", "-1"], "--seed"), (["--seed", str(2**31)], "--seed"),
-    (["--name", "../up"], "--name"), (["--name", ""], "--name"), (["--epoch", "3"], "--epoch"), (["more"], "more"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["--model", "resnet"], "dropout_cnn"),
+        (["--recipe", "slow"], "classic"),
+        (["--recipe"], "--recipe"),
+        (["--optimizer", "sgd"], "muon"),
+        (["--weight-decay", "-1"], "--weight-decay"),
+        (["--epochs", "0"], "--epochs"),
+        (["--epochs", "many"], "--epochs"),
+        (["--batch-size", "-1"], "--batch-size"),
+        (["--batch-size", "501"], "501"),
+        (["--learning-rate", "0"], "--learning-rate"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--learning-rate", "inf"], "--learning-rate"),
+        (["--schedule", "linear"], "one-cycle"),
+        (["--patience", "-1"], "--patience"),
+        (["--dropout", "1"], "--dropout"),
+        (["--l2", "-1"], "--l2"),
+        (["--label-smoothing", "1"], "--label-smoothing"),
+        (["--val-size", "600"], "600"),
+        (["--val-size", "0"], "validation size"),
+        (["--limit", "601"], "limit"),
+        (["--width", "0"], "--width"),
+        (["--batch-norm", "often"], "--batch-norm"),
+        (["--convolutions", "2"], "--convolutions does nothing in dropout_cnn"),
+        (["--model", "gap_cnn", "--convolutions", "5"], "--convolutions"),
+        (["--easy-every", "51"], "--easy-every"),
+        (["--weights", "imagenet"], "--weights"),
+        (["--model", "mobilenet", "--l2", "0.1"], "--l2"),
+        (["--augment", "mixup"], "flip"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", str(2**31)], "--seed"),
+        (["--name", "../up"], "--name"),
+        (["--name", ""], "--name"),
+        (["--epoch", "3"], "--epoch"),
+        (["more"], "more"),
+    ],
+)
 def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
     with pytest.raises(SystemExit) as caught:
         train_cnn.main([*SMALL, *options])
@@ -181,20 +285,40 @@ def test_wrong_paths_are_named(made_data, tmp_path, capfd):
     assert "nowhere" in failure(capfd, "--data-dir", str(tmp_path / "nowhere"))
     assert str(file) in failure(capfd, "--runs-dir", str(file))
     (tmp_path / "runs/mine").mkdir(parents=True)
-    assert "choose another --name" in failure(capfd, "--runs-dir", str(tmp_path / "runs"), "--name", "mine")
+    assert "choose another --name" in failure(
+        capfd, "--runs-dir", str(tmp_path / "runs"), "--name", "mine"
+    )
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_path, capfd):
     (tmp_path / "text.h5").write_text("no weights")
     for file in ("missing.h5", "text.h5"):
-        message = failure(capfd, "--model", "mobilenet", "--weights", str(tmp_path / file), "--runs-dir",
-                          str(tmp_path / "runs"))
+        message = failure(
+            capfd,
+            "--model",
+            "mobilenet",
+            "--weights",
+            str(tmp_path / file),
+            "--runs-dir",
+            str(tmp_path / "runs"),
+        )
         assert f"{file} cannot be had" in message and "leave --weights out" in message
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, monkeypatch):
-    options = [*SMALL, "--model", "mobilenet", "--width", "0.35", "--weights", "some.h5", "--runs-dir", str(tmp_path)]
+    options = [
+        *SMALL,
+        "--model",
+        "mobilenet",
+        "--width",
+        "0.35",
+        "--weights",
+        "some.h5",
+        "--runs-dir",
+        str(tmp_path),
+    ]
     config, _ = parse_arguments("", options)
     run = runs.create(tmp_path, "run", config.to_record() | {"fingerprint": source.fingerprint()})
     monkeypatch.setattr(loop, "load_initial_weights", lambda config, model: 1 / 0)
@@ -202,16 +326,23 @@ def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, 
         train_cnn.train(config, run)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
-    message = failure(capfd, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3")
+    message = failure(
+        capfd, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3"
+    )
     assert "the loss of epoch 1 " in message and "--learning-rate 1e+38 is too high" in message
     assert not list(tmp_path.glob("*-dropout_cnn*"))
 
 
-@pytest.mark.parametrize("moment, number, code", [
-    ("save_state", signal.SIGTERM, 143), ("save_epoch", signal.SIGINT, 130)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment, number, code",
+    [("save_state", signal.SIGTERM, 143), ("save_epoch", signal.SIGINT, 130)],
+)
 def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
-        made_data, tmp_path, capfd, monkeypatch, moment, number, code):
+    made_data, tmp_path, capfd, monkeypatch, moment, number, code
+):
     """Even while files are being written, weights and history tell the same."""
     module = checkpoint if moment == "save_state" else runs
     save, calls = getattr(module, moment), []
@@ -226,7 +357,11 @@ def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
     assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == code
     run, message = tmp_path / "run", capfd.readouterr().err
     assert f"--resume {run}" in message
-    assert str(run / "model.keras") in message and "of epoch 2" in message and "Traceback" not in message
+    assert (
+        str(run / "model.keras") in message
+        and "of epoch 2" in message
+        and "Traceback" not in message
+    )
     assert len(losses(run)) == 2 and validation_loss(run) == pytest.approx(losses(run)[1], abs=1e-4)
     assert not runs.is_finished(run)
 
@@ -249,7 +384,10 @@ def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
     assert "No space left" in failure(capfd, "--runs-dir", str(tmp_path))
 
 
-def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_path, capfd, monkeypatch):
+@pytest.mark.slow
+def test_weights_from_before_the_loss_was_no_number_are_named(
+    made_data, tmp_path, capfd, monkeypatch
+):
     save_epoch = runs.save_epoch
 
     def save_and_spoil(run, history, model=None):
@@ -259,15 +397,23 @@ def test_weights_from_before_the_loss_was_no_number_are_named(made_data, tmp_pat
 
     monkeypatch.setattr(runs, "save_epoch", save_and_spoil)
     run = tmp_path / "run"
-    message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--patience", "0", "--epochs", "3")
-    assert "loss of epoch 2 is" in message and "of epoch 1 " in message and str(run / "model.keras") in message
+    message = failure(
+        capfd, "--runs-dir", str(tmp_path), "--name", "run", "--patience", "0", "--epochs", "3"
+    )
+    assert (
+        "loss of epoch 2 is" in message
+        and "of epoch 1 " in message
+        and str(run / "model.keras") in message
+    )
     assert not runs.is_finished(run)
     assert train_cnn.main(["--resume", str(run)]) == 1
     assert "loss of epoch 2 is" in capfd.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_validation_loss_that_is_no_number_ends_training_too(made_data, tmp_path, capfd, monkeypatch):
+def test_a_validation_loss_that_is_no_number_ends_training_too(
+    made_data, tmp_path, capfd, monkeypatch
+):
     load = data.load
 
     def load_and_spoil(*arguments):
@@ -296,8 +442,11 @@ def aborted():
     raise tf.errors.AbortedError(None, None, "could not create a memory object")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortage", [out_of_memory, aborted])
-def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capfd, monkeypatch, shortage):
+def test_want_of_memory_is_one_line_and_costs_no_epoch(
+    made_data, tmp_path, capfd, monkeypatch, shortage
+):
     save_epoch = runs.save_epoch
 
     def save_and_run_short(run, history, model=None):
@@ -313,46 +462,85 @@ def test_want_of_memory_is_one_line_and_costs_no_epoch(made_data, tmp_path, capf
     assert len(losses(tmp_path / "run")) == 3
 
 
+@pytest.mark.slow
 def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
     """TensorFlow writes to stderr past Python: only a process of its own shows all of it."""
-    done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
-                          cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_keras_json_is_named(tmp_path):
     (tmp_path / "keras.json").write_text('{"floatx": "float31"}')
-    done = subprocess.run([sys.executable, "train_cnn.py", "--data-dir", "nowhere"], capture_output=True, text=True,
-                          cwd=ROOT, env={**os.environ, "KERAS_HOME": str(tmp_path)})
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path / "keras.json") in done.stderr
+    done = subprocess.run(
+        [sys.executable, "train_cnn.py", "--data-dir", "nowhere"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and str(tmp_path / "keras.json") in done.stderr
+    )
 
 
 def test_help_imports_nothing_slow():
     """Seconds differ between machines; what is imported does not."""
-    code = ("import sys, train_cnn, evaluate_model\n"
-            "from tools import compare_models, explore_data, export_model, predict_image, serve_model, tune_model\n"
-            "for script in (train_cnn, evaluate_model, explore_data, compare_models, tune_model,\n"
-            "               predict_image, export_model, serve_model):\n"
-            "    try: script.main(['--help'])\n"
-            "    except SystemExit as stop: assert stop.code == 0\n"
-            "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'optuna', 'distributed'} & set(sys.modules)\n"
-            "assert not slow, slow")
+    code = (
+        "import sys, train_cnn, evaluate_model\n"
+        "from tools import compare_models, explore_data, export_model\n"
+        "from tools import predict_image, serve_model, tune_model\n"
+        "for script in (train_cnn, evaluate_model, explore_data, compare_models, tune_model,\n"
+        "               predict_image, export_model, serve_model):\n"
+        "    try: script.main(['--help'])\n"
+        "    except SystemExit as stop: assert stop.code == 0\n"
+        "slow = {'tensorflow', 'keras', 'sklearn', 'matplotlib', 'scipy', 'numpy', 'optuna', "
+        "'distributed'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 @pytest.mark.slow
 def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
-    model = runs.load_model(train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle"))
+    model = runs.load_model(
+        train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle")
+    )
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
     assert isinstance(model, keras.Sequential)
 
 
 @pytest.mark.slow
 def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_data, tmp_path):
-    run = train(tmp_path, "--epochs", "1", "--model", "allconv_cnn", "--members", "2", "--weight-decay", "1")
+    run = train(
+        tmp_path, "--epochs", "1", "--model", "allconv_cnn", "--members", "2", "--weight-decay", "1"
+    )
     config = runs.load_config(run)
     expected = build_model("allconv_cnn")
-    whiten(expected, data.load(None, config["val_size"], config["limit"], config["seed"]).train.images)
+    whiten(
+        expected, data.load(None, config["val_size"], config["limit"], config["seed"]).train.images
+    )
     for member in members_of(runs.load_model(run)):
         assert member.layers[1].name == LAYER and not member.layers[1].trainable
         np.testing.assert_array_equal(member.layers[1].kernel, expected.layers[1].kernel)
+
+
+@pytest.mark.slow
+def test_from_python_a_training_is_a_call(made_data, tmp_path):
+    config = TrainConfig(
+        model="lenet_l2", epochs=1, val_size=100, batch_size=100, runs_dir=tmp_path, name="mine"
+    )
+    run = train_cnn.train(config)
+    assert run == tmp_path / "mine" and runs.is_finished(run)
+    assert runs.load_train_config(run) == config
+    assert train_cnn.train_or_resume(config) == run  # which is not trained again
+    other = TrainConfig(**config.to_record() | {"epochs": 2})
+    with pytest.raises(runs.RunError, match="made with other options"):
+        train_cnn.train_or_resume(other)

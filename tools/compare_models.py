@@ -1,14 +1,14 @@
 """Compare networks, recipes, classical baselines and ablations, each with several seeds.
 
-    python -m tools.compare_models                             all of them, three seeds each: many hours
-    python -m tools.compare_models dropout_cnn quick knn       some; --help names all
+    python -m tools.compare_models                         all of them, three seeds each: many hours
+    python -m tools.compare_models dropout_cnn quick knn   some; --help names all
     python -m tools.compare_models networks baselines --seeds 1 --limit 6000
-    python -m tools.compare_models --workers 2                 two at a time, with half of the cores each
-    python -m tools.compare_models --scheduler tcp://host:8786 on the workers of a Dask cluster
+    python -m tools.compare_models --workers 2             two at a time, half of the cores each
+    python -m tools.compare_models --scheduler tcp://host:8786    on the workers of a Dask cluster
 
-A comparison that was broken off goes on with the same command: what is finished is not trained again.
-Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside a folder for every training: the
-result.json in it is all that is needed not to train it again.
+A comparison that was broken off goes on with the same command: what is finished is not trained
+again. Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside a
+folder for every training: the result.json in it is all that is needed not to train it again.
 """
 
 import argparse
@@ -27,7 +27,9 @@ from tools.comparison.results import CompareError
 def contestant(text: str) -> str:
     """An argparse type: the name of a contestant or of a group."""
     if text not in GROUPS and text not in CONTESTANTS:
-        raise argparse.ArgumentTypeError(f"no {text!r} is known; known are {', '.join([*GROUPS, *CONTESTANTS])}")
+        raise argparse.ArgumentTypeError(
+            f"no {text!r} is known; known are {', '.join([*GROUPS, *CONTESTANTS])}"
+        )
     return text
 
 
@@ -35,18 +37,39 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the options. Exits with code 2 on a wrong one."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", type=contestant,
-        help="; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items()))
+    add(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        type=contestant,
+        help="; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items()),
+    )
     add("--seeds", type=cli.number(int, 1, 1000), default=3, help="trainings each (%(default)s)")
     add("--epochs", type=cli.number(int, 1, 1e6), help="of every network (its own)")
     cli.add_sizes(parser)
-    add("--weights", type=cli.path, metavar="imagenet|FILE",
-        help="what mobilenet starts from (imagenet where Keras has or can fetch it, else chance)")
+    add(
+        "--weights",
+        type=cli.path,
+        metavar="imagenet|FILE",
+        help="what mobilenet starts from (imagenet where Keras has or can fetch it, else chance)",
+    )
     cli.add_data_dir(parser)
-    add("--output-dir", type=cli.path, default="runs/comparison",
-        help="where runs and results are written (%(default)s)")
-    add("--workers", type=cli.number(int, 1, 1000), help="train so many at a time, by Dask on this machine")
-    add("--scheduler", metavar="ADDRESS", help="train on the workers of this Dask scheduler, which see the same folders")
+    add(
+        "--output-dir",
+        type=cli.path,
+        default="runs/comparison",
+        help="where runs and results are written (%(default)s)",
+    )
+    add(
+        "--workers",
+        type=cli.number(int, 1, 1000),
+        help="train so many at a time, by Dask on this machine",
+    )
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of this Dask scheduler, which see the same folders",
+    )
     options = parser.parse_args(argv)
     if options.workers and options.scheduler:
         parser.error("--workers are of this machine, a --scheduler has its own")
@@ -69,14 +92,25 @@ def main(argv: list[str] | None = None) -> int:
 
         given = cli.sizes(options) | {"data_dir": comparison.absolute(options.data_dir)}
         try:
-            failures = comparison.compare(options.names, options.seeds, given, options.epochs, options.weights,
-                                          options.output_dir, options.workers, options.scheduler)
+            failures = comparison.compare(
+                options.names,
+                options.seeds,
+                given,
+                options.epochs,
+                options.weights,
+                options.output_dir,
+                options.workers,
+                options.scheduler,
+            )
         except KeyboardInterrupt as interrupt:
-            raise type(interrupt)("Interrupted. The same command goes on; what is finished is kept.") from None
-        print(f"Saved {Path(options.output_dir) / 'report.html'}, comparison.md, comparison.csv and figures/")
+            raise type(interrupt)(
+                "Interrupted. The same command goes on; what is finished is kept."
+            ) from None
+        report = Path(options.output_dir) / "report.html"
+        print(f"Saved {report}, comparison.md, comparison.csv and figures/")
         if failures:
             raise CompareError(f"{len(failures)} failed: {'; '.join(failures)}")
-        print(f"Next: open {Path(options.output_dir) / 'report.html'} in a browser")
+        print(f"Next: open {report} in a browser")
 
     return cli.exit_code("compare_models.py", work)
 

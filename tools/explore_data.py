@@ -20,10 +20,18 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the options. Exits with code 2 on a wrong one."""
     parser = cli.Parser(__doc__)
     cli.add_data_dir(parser)
-    parser.add_argument("--val-size", type=float, default=5000,
-                        help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)")
-    parser.add_argument("--output-dir", type=cli.path, default="runs/exploration",
-                        help="where the results are written (%(default)s)")
+    parser.add_argument(
+        "--val-size",
+        type=float,
+        default=5000,
+        help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=cli.path,
+        default="runs/exploration",
+        help="where the results are written (%(default)s)",
+    )
     options = parser.parse_args(argv)
     try:
         source.split_sizes(options.val_size)

@@ -1,12 +1,13 @@
 """Serve a trained network: a web page for people, and a REST API for programs.
 
-    python -m tools.serve_model                            http://127.0.0.1:8000, the newest finished run, else pretrained/best
+    python -m tools.serve_model             the newest finished run, else pretrained/best
     python -m tools.serve_model --run runs/my_run --port 9000
     curl --data-binary @shoe.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/predict
     curl -F files=@shoe.jpg -F files=@shirt.png http://127.0.0.1:8000/predict/batch
 
-The API is described at /openapi.json. It listens on this machine alone, unless --host says otherwise; it has no passwords,
-so put it behind something that has before others can reach it.
+The page is at http://127.0.0.1:8000, and the API is described at /openapi.json. It listens on this
+machine alone, unless --host says otherwise; it has no passwords, so put it behind something that
+has before others can reach it.
 """
 
 import argparse
@@ -23,9 +24,23 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     cli.add_run_options(parser)
-    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is all of this machine's (%(default)s)")
-    add("--port", type=cli.number(int, 0, 65536), default=8000, help="0 for any that is free (%(default)s)")
-    add("--most-megabytes", type=cli.number(float, 0.001, 1001), default=10, help="of a request (%(default)s)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 is all of this machine's (%(default)s)",
+    )
+    add(
+        "--port",
+        type=cli.number(int, 0, 65536),
+        default=8000,
+        help="0 for any that is free (%(default)s)",
+    )
+    add(
+        "--most-megabytes",
+        type=cli.number(float, 0.001, 1001),
+        default=10,
+        help="of a request (%(default)s)",
+    )
     return parser.parse_args(argv)
 
 
@@ -41,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         run = runs.find_run(options.run, options.runs_dir)
         print(f"Run: {run}")
         with server.listen(options.host, options.port) as listening:
-            server.serve(app.create_app(load_classifier(run), round(options.most_megabytes * 1e6)), listening)
+            server.serve(
+                app.create_app(load_classifier(run), round(options.most_megabytes * 1e6)), listening
+            )
         print("Stopped.")
 
     return cli.exit_code("serve_model.py", work)

@@ -16,28 +16,33 @@ from sklearn import metrics as sklearn_metrics
 TIMED_IMAGES = 100
 
 
-def score(labels: dict[str, np.ndarray], probabilities: dict[str, np.ndarray],
-          **others: dict[str, dict]) -> dict[str, dict[str, Any]]:
-    """Return a dict of scores for every part: train, validation and test. Calibration is fitted on the validation part.
+def score(
+    labels: dict[str, np.ndarray], probabilities: dict[str, np.ndarray], **others: dict[str, dict]
+) -> dict[str, dict[str, Any]]:
+    """Return the scores of every part: train, validation and test.
 
+    The temperature of calibration is fitted on the validation part.
     What is called calibrated has the temperature in it, the rest has not.
 
     Args:
-        labels, probabilities: by the name of the part.
+        labels: (N,) by the name of the part.
+        probabilities: (N, classes) by the name of the part.
         others: scores of every part that are to stand in the new ones by the argument's name.
     """
     temperature = fit_temperature(labels["validation"], probabilities["validation"])
     scores = {}
     for name, before in probabilities.items():
         after = calibrated(before, temperature)
-        scores[name] = {"loss": cross_entropy(labels[name], before),
-                        "accuracy": accuracy(labels[name], before),
-                        "ece": calibration_error(labels[name], before),
-                        "calibrated_loss": cross_entropy(labels[name], after),
-                        "calibrated_ece": calibration_error(labels[name], after),
-                        "temperature": temperature,
-                        "images": len(labels[name]),
-                        **{key: other[name] for key, other in others.items()}}
+        scores[name] = {
+            "loss": cross_entropy(labels[name], before),
+            "accuracy": accuracy(labels[name], before),
+            "ece": calibration_error(labels[name], before),
+            "calibrated_loss": cross_entropy(labels[name], after),
+            "calibrated_ece": calibration_error(labels[name], after),
+            "temperature": temperature,
+            "images": len(labels[name]),
+            **{key: other[name] for key, other in others.items()},
+        }
     return scores
 
 
@@ -65,6 +70,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     Guo and others, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599
     """
+
     def loss(log_temperature):
         return cross_entropy(labels, calibrated(probabilities, math.exp(log_temperature)))
 
@@ -77,23 +83,26 @@ def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray,
-                bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return count, mean confidence and accuracy of the images in every bin of confidence, arrays (bins,).
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return count, mean confidence and accuracy of every bin of confidence, arrays (bins,).
 
     Confidence is the highest probability; the bins are of equal width. An empty bin's means are 0.
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     counts, confidences, corrects = (
-        np.bincount(number, weights, minlength=bins) for weights in (None, confidence, correct))
+        np.bincount(number, weights, minlength=bins) for weights in (None, confidence, correct)
+    )
     return counts, confidences / np.maximum(counts, 1), corrects / np.maximum(counts, 1)
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the expected calibration error: how far accuracy is from confidence in a bin, on average over images.
+    """Return the expected calibration error (ECE): the mean of |accuracy - confidence|.
 
-    Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning",
+    AAAI 2015.
     """
     counts, confidences, accuracies = reliability(labels, probabilities)
     return float(np.sum(counts * np.abs(confidences - accuracies)) / len(labels))
@@ -109,33 +118,46 @@ def accuracy_interval(accuracy: float, count: int, z: float = 1.959964) -> tuple
     return (centre - half) / (1 + z**2 / count), (centre + half) / (1 + z**2 / count)
 
 
-def difference_interval(correct: np.ndarray, others: np.ndarray,
-                        resamples: int = 2000) -> tuple[float, float, float]:
-    """Return by how much accuracy is above the others', and the 95 % interval of that, by the bootstrap.
+def difference_interval(
+    correct: np.ndarray, others: np.ndarray, resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Return by how much accuracy is above the others', and its 95 % bootstrap interval.
 
-    correct, others: (seeds, N) of the same N images. Every resample draws images, the same for both, and seeds.
+    correct, others: (seeds, N) of the same N images. Every resample draws images, the same for
+        both, and seeds.
     With one seed each, the interval knows nothing of what another seed would do.
     Efron, Tibshirani, "An Introduction to the Bootstrap", 1993.
     """
     rng = np.random.default_rng(0)
     differences = np.empty(resamples)
     for number in range(resamples):
-        one, two = (side[rng.integers(len(side), size=len(side))].mean(axis=0) for side in (correct, others))
+        one, two = (
+            side[rng.integers(len(side), size=len(side))].mean(axis=0) for side in (correct, others)
+        )
         differences[number] = (one - two)[rng.integers(len(one), size=len(one))].mean()
-    return float(correct.mean() - others.mean()), *map(float, np.quantile(differences, (0.025, 0.975)))
+    low, high = np.quantile(differences, (0.025, 0.975))
+    return float(correct.mean() - others.mean()), float(low), float(high)
 
 
-def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return scikit-learn's classification report as a dict: precision, recall, f1-score and
-    support of every class, and their averages."""
+def per_class(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return precision, recall, f1-score and support of every class, and their averages."""
     return sklearn_metrics.classification_report(
-        labels, probabilities.argmax(axis=1), labels=range(len(class_names)), target_names=class_names,
-        output_dict=True, zero_division=0)
+        labels,
+        probabilities.argmax(axis=1),
+        labels=range(len(class_names)),
+        target_names=class_names,
+        output_dict=True,
+        zero_division=0,
+    )
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the counts (classes, classes): rows are true classes, columns predicted ones."""
-    return sklearn_metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1]))
+    return sklearn_metrics.confusion_matrix(
+        labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1])
+    )
 
 
 def latency(predict: Callable[[np.ndarray], Any], image_shape: tuple[int, ...]) -> float:

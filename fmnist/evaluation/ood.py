@@ -1,10 +1,10 @@
 """Whether an image is unlike those that a network was trained on, so that its answer means little.
 
-images: (N, 28, 28, 1) in [0, 1]; probabilities: (N, classes), calibrated. A score is the higher, the stranger an image is:
-    1. how far its principal components are from those of the predicted class, in that class' own spread (Mahalanobis);
-    2. how much of it the principal components leave over;
-    3. the same as a share of all its light;
-    4. how unsure the network is.
+images: (N, 28, 28, 1) in [0, 1]; probabilities: (N, classes), calibrated. A score is the higher,
+the stranger an image is:
+    1. how far its principal components are from those of the predicted class, in that class' own
+    spread (Mahalanobis); 2. how much of it the principal components leave over; 3. the same as a
+    share of all its light; 4. how unsure the network is.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,9 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 COMPONENTS = 60
-POOLED = 60  # images that the spread of all classes counts for in the spread of each, which may have few of its own
+# images that the spread of all classes counts for in the spread of each, which may have few of its
+# own
+POOLED = 60
 SCORES = 4
 KEPT = 0.95  # at least, of the validation images
 TINY = 1e-6
@@ -21,7 +23,11 @@ ROUNDING = 1e-3
 
 
 class Novelty(NamedTuple):
-    """mean: (784,); components: (60, 784); centres: (classes, 60); whitening: (classes, 60, 60); limits: (4,)."""
+    """What training images look like.
+
+    mean: (784,); components: (60, 784); centres: (classes, 60); whitening: (classes, 60, 60);
+    limits: (4,).
+    """
 
     mean: np.ndarray
     components: np.ndarray
@@ -30,15 +36,27 @@ class Novelty(NamedTuple):
     limits: np.ndarray
 
 
-def fit(images: np.ndarray, labels: np.ndarray, validation_images: np.ndarray,
-        validation_probabilities: np.ndarray) -> Novelty:
-    """Return what training images look like, with limits of the scores that enough validation images keep to."""
+def fit(
+    images: np.ndarray,
+    labels: np.ndarray,
+    validation_images: np.ndarray,
+    validation_probabilities: np.ndarray,
+) -> Novelty:
+    """Return what training images look like.
+
+    Enough of the validation images keep to the limits of the scores.
+    """
     flat = images.reshape(len(images), -1)
     analysis = PCA(min(COMPONENTS, len(flat)), svd_solver="covariance_eigh").fit(flat)
     values = analysis.transform(flat)
     classes = range(validation_probabilities.shape[1])
     overall = values.mean(axis=0)
-    centres = np.array([values[labels == each].mean(axis=0) if (labels == each).any() else overall for each in classes])
+    centres = np.array(
+        [
+            values[labels == each].mean(axis=0) if (labels == each).any() else overall
+            for each in classes
+        ]
+    )
     deviations = values - centres[labels]
     pooled = np.cov(deviations, rowvar=False, bias=True)
     pooled += TINY * (1 + np.trace(pooled)) * np.eye(len(pooled))
@@ -47,12 +65,16 @@ def fit(images: np.ndarray, labels: np.ndarray, validation_images: np.ndarray,
         own = deviations[labels == each]
         covariance = (own.T @ own + POOLED * pooled) / (len(own) + POOLED)
         whitening.append(np.linalg.inv(np.linalg.cholesky(covariance)))
-    novelty = Novelty(analysis.mean_, analysis.components_, centres, np.array(whitening), np.full(SCORES, np.inf))
+    novelty = Novelty(
+        analysis.mean_, analysis.components_, centres, np.array(whitening), np.full(SCORES, np.inf)
+    )
     validation = scores(novelty, validation_images, validation_probabilities)
     # Each score may go beyond its limit for so few that all of them together leave enough.
     limits = np.quantile(validation, 1 - (1 - KEPT) / SCORES, axis=0, method="higher")
     # In what is saved, rounding must not put the image at the limit beyond it.
-    return Novelty(*(array.astype(np.float32) for array in novelty._replace(limits=limits * (1 + ROUNDING))))
+    return Novelty(
+        *(array.astype(np.float32) for array in novelty._replace(limits=limits * (1 + ROUNDING)))
+    )
 
 
 def scores(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -61,9 +83,14 @@ def scores(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> n
     values = flat @ novelty.components.T
     left = np.square(flat - values @ novelty.components).sum(axis=1)
     predicted = probabilities.argmax(axis=1)
-    away = np.einsum("nij,nj->ni", novelty.whitening[predicted], values - novelty.centres[predicted])
+    away = np.einsum(
+        "nij,nj->ni", novelty.whitening[predicted], values - novelty.centres[predicted]
+    )
     light = np.square(images).reshape(len(images), -1).sum(axis=1)
-    return np.stack([np.square(away).sum(axis=1), left, left / (light + TINY), 1 - probabilities.max(axis=1)], axis=1)
+    return np.stack(
+        [np.square(away).sum(axis=1), left, left / (light + TINY), 1 - probabilities.max(axis=1)],
+        axis=1,
+    )
 
 
 def is_novel(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""One image at a time, in NumPy: TensorFlow takes longer to be called than these networks take to compute.
+"""The class probabilities of one image, in NumPy.
 
-    probabilities = predictor(model)(image)           a fraction of a millisecond
+TensorFlow takes longer to be called than these networks take to compute.
+probabilities = predictor(model)(image)           a fraction of a millisecond
 """
 
 import functools
@@ -18,8 +19,9 @@ Step = Callable[[np.ndarray], np.ndarray]
 
 
 def predictor(model: keras.Model) -> Step:
-    """Return a function of one image (28, 28, 1) that gives its class probabilities (10,), as model.predict does.
+    """Return a function of one image (28, 28, 1) that gives its class probabilities (10,).
 
+    They are those of model.predict.
     A network that has what is not written in NumPy here is compiled by TensorFlow.
     """
     members = members_of(model)
@@ -36,8 +38,9 @@ def predictor(model: keras.Model) -> Step:
 
 
 def network_predictor(model: keras.Model) -> Step:
-    """Return the function of one network. Raises TypeError where it has what is not written in NumPy here."""
-    steps, remaining = [], [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    """Return the function of one network. Raises TypeError where NumPy lacks a part of it."""
+    steps: list[Step] = []
+    remaining = [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
     for layer in remaining:
         check_layer(layer)
     while remaining:
@@ -65,11 +68,17 @@ def network_predictor(model: keras.Model) -> Step:
 
 
 def check_layer(layer: layers.Layer) -> None:
-    """Raise TypeError for a layer that does more, or other things, than those of the networks here."""
+    """Raise TypeError for a layer that does more than those of the networks here."""
     config = layer.get_config()
-    expected = {layers.Conv2D: {"groups": 1, "dilation_rate": (1, 1)},
-                layers.BatchNormalization: {"scale": True, "center": True, "axis": -1}}.get(type(layer), {})
-    square = all(len(set(config[key])) == 1 for key in ("kernel_size", "strides", "pool_size") if key in config)
+    expected = {
+        layers.Conv2D: {"groups": 1, "dilation_rate": (1, 1)},
+        layers.BatchNormalization: {"scale": True, "center": True, "axis": -1},
+    }.get(type(layer), {})
+    square = all(
+        len(set(config[key])) == 1
+        for key in ("kernel_size", "strides", "pool_size")
+        if key in config
+    )
     if not square or any(config[key] != value for key, value in expected.items()):
         raise TypeError(f"this {type(layer).__name__} is not written in NumPy")
 
@@ -80,7 +89,7 @@ def identity(values: np.ndarray) -> np.ndarray:
 
 
 def relu(values: np.ndarray) -> np.ndarray:
-    """Return max(values, 0), in place, as what comes before is a new array in every network here."""
+    """Return max(values, 0), in place: what comes before is a new array in every network here."""
     return np.maximum(values, ZERO, out=values)
 
 
@@ -96,9 +105,13 @@ def softmax(values: np.ndarray) -> np.ndarray:
 
 
 def activation(function: Callable) -> Step:
-    """Return the NumPy function of an activation of Keras. Raises TypeError for one that is not written here."""
-    known = {activations.linear: identity, activations.relu: relu, activations.silu: silu,
-             activations.softmax: softmax}
+    """Return the NumPy function of an activation of Keras. Raises TypeError for others."""
+    known = {
+        activations.linear: identity,
+        activations.relu: relu,
+        activations.silu: silu,
+        activations.softmax: softmax,
+    }
     if function not in known:
         raise TypeError(f"{function} is not written in NumPy")
     return known[function]
@@ -112,7 +125,7 @@ def dense(layer: layers.Dense) -> Step:
 
 
 def other_layer(layer: layers.Layer) -> Step:
-    """Return a layer without trained kernels as a function. Raises TypeError for one that is not written here."""
+    """Return a layer without kernels as a function. Raises TypeError for others."""
     if isinstance(layer, layers.BatchNormalization):
         gamma, beta, mean, variance = (np.asarray(weight) for weight in layer.weights)
         scale = gamma / np.sqrt(variance + layer.epsilon)
@@ -121,19 +134,23 @@ def other_layer(layer: layers.Layer) -> Step:
     if isinstance(layer, layers.Rescaling):
         scale, shift = np.float32(layer.scale), np.float32(layer.offset)
         return lambda image: image * scale + shift
-    known = {layers.Flatten: np.ravel,
-             layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1)),
-             layers.GlobalMaxPooling2D: lambda maps: maps.max(axis=(0, 1))}
+    known = {
+        layers.Flatten: np.ravel,
+        layers.GlobalAveragePooling2D: lambda maps: maps.mean(axis=(0, 1)),
+        layers.GlobalMaxPooling2D: lambda maps: maps.max(axis=(0, 1)),
+    }
     if type(layer) not in known:
         raise TypeError(f"{type(layer).__name__} is not written in NumPy")
     return known[type(layer)]
 
 
 def convolution(layer: layers.Conv2D, pool: int) -> Step:
-    """Return a convolution and the max-pooling of pool × pool pixels after it, without activation, as a function of maps.
+    """Return a convolution and a max-pooling of pool × pool pixels, without activation.
 
-    It gathers a window of pixels for every pixel to come, in one block for each place in the pools, and
-    multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves out is not computed.
+    It gathers a window of pixels for every pixel to come, in one block for each place in the pools,
+    and
+    multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves out
+        is not computed.
     """
     kernel = np.asarray(layer.kernel)
     size, _, channels, filters = kernel.shape
@@ -142,11 +159,18 @@ def convolution(layer: layers.Conv2D, pool: int) -> Step:
     stride, pixel = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
     if layer.padding == "same":
         margins = [margin(length, -(-length // stride), size, stride) for length in pixel.shape]
-        pixel = np.pad(pixel, margins, constant_values=pixel.size)  # the index of a zero behind the last pixel
+        pixel = np.pad(
+            pixel, margins, constant_values=pixel.size
+        )  # the index of a zero behind the last pixel
     windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))[::stride, ::stride]
     height, width = windows.shape[0] // pool, windows.shape[1] // pool
-    windows = np.ascontiguousarray([windows[i:height * pool:pool, j:width * pool:pool]
-                                    for i in range(pool) for j in range(pool)])
+    windows = np.ascontiguousarray(
+        [
+            windows[i : height * pool : pool, j : width * pool : pool]
+            for i in range(pool)
+            for j in range(pool)
+        ]
+    )
     zero = np.zeros((1, channels), np.float32)
 
     def convolve(maps: np.ndarray) -> np.ndarray:

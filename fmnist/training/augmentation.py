@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
-SHIFT = 1       # pixels at most, each way
+SHIFT = 1  # pixels at most, each way
 ERASED = 4, 14  # pixels, the sides of what is erased
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, turns: tf.Tensor, kind: str) -> tf.Tensor:
-    """Return images (N, 28, 28, 1), changed as the words of `kind`, one of config.AUGMENTATIONS, say.
+    """Return images (N, 28, 28, 1), changed as `kind`, one of config.AUGMENTATIONS, says.
 
     flip: each is mirrored at every other of its turns, which teaches more than chance does.
         Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
@@ -48,7 +48,7 @@ def erase(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     place = tf.random.stateless_uniform([count, 5], place_seed)
 
     def strip(length, size, corner):
-        """Return for every image which of the pixels along one axis lie in its rectangle, (N, length)."""
+        """Return which pixels along an axis lie in each image's rectangle, (N, length)."""
         smallest, largest = ERASED
         size = smallest + tf.cast(size * (largest - smallest + 1), tf.int32)
         start = tf.cast(corner * tf.cast(length - size + 1, corner.dtype), tf.int32)

@@ -20,7 +20,7 @@ def save_state(run: Path, variables: list[np.ndarray], history: list[runs.Row]) 
 
 
 def load_state(run: Path) -> tuple[list[np.ndarray], list[runs.Row]]:
-    """Return variables and history as save_state() got them; two empty lists where no epoch was finished.
+    """Return variables and history as save_state() got them; two empty lists without an epoch.
 
     Raises RunError.
     """
@@ -36,22 +36,26 @@ def load_state(run: Path) -> tuple[list[np.ndarray], list[runs.Row]]:
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # whatever a damaged archive makes NumPy raise
-        raise runs.RunError(f"{path} is broken ({runs.first_line(error)}); train the run again") from None
+        raise runs.RunError(
+            f"{path} is broken ({runs.first_line(error)}); train the run again"
+        ) from None
 
 
 def restore(run: Path, config: TrainConfig, model: Any, variables: list) -> list[runs.Row]:
-    """Give the variables the values they had after the last epoch of an unfinished run and return its history.
+    """Restore the variables of an unfinished run and return its history.
 
-    The state is written first at an epoch's end: what was to follow may be missing, and is written now.
-    Raises RunError.
+    The state is written first at an epoch's end: what was to follow may be missing, and is written
+    now. Raises RunError.
     """
     arrays, history = load_state(run)
     if not history:
         return history
     expected = [(tuple(variable.shape), variable.dtype) for variable in variables]
     if [(array.shape, array.dtype.name) for array in arrays] != expected:
-        raise runs.RunError(f"{run / runs.CHECKPOINT / STATE} belongs to another network than {runs.CONFIG} names")
-    for variable, array in zip(variables, arrays):
+        raise runs.RunError(
+            f"{run / runs.CHECKPOINT / STATE} belongs to another network than {runs.CONFIG} names"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     is_best = history[-1] is runs.chosen_epoch(config.patience, history)
     runs.save_epoch(run, history, model if is_best else None)

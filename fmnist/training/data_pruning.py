@@ -1,4 +1,4 @@
-"""Data pruning: which images an epoch trains on, the hard ones every time and the easy ones in turn.
+"""Data pruning: an epoch trains on all hard images and on the easy ones in turn.
 
 Qin and others, "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning",
 https://arxiv.org/abs/2303.04947
@@ -19,7 +19,10 @@ class DataPruning:
     """
 
     def __init__(self, count: int, every: int) -> None:
-        """Args: every: the easy images, EASY_SHARE of all, those of the lowest losses, train in every n-th epoch."""
+        """Start without losses.
+
+        The easy images, EASY_SHARE of all, those of the lowest losses, train in every n-th epoch.
+        """
         self.easy, self.every = int(EASY_SHARE * count), every
         self.kept = self.easy // every
         self.size = count - self.easy + self.kept
@@ -28,15 +31,21 @@ class DataPruning:
     def choose(self, epoch: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return indices, turns and weights, each (size,), of the images of an epoch.
 
-        turns: how often an image has been trained on, if it was as easy or hard as now all the time.
+        turns: how often an image has been trained on, if it was as easy or hard as now all the
+            time.
         weights: of mean one; the easy images count as much as if all of them were there.
         """
         rank = tf.argsort(self.losses.value, stable=True)
-        easy, hard = rank[:self.easy], rank[self.easy:]
-        easy = tf.gather(easy, tf.argsort((easy + epoch) % self.every, stable=True)[:self.kept])
-        weights = tf.concat([tf.fill([self.kept], float(self.every)), tf.ones(tf.shape(hard))], axis=0)
-        return (tf.concat([easy, hard], axis=0), tf.concat([(easy + epoch) // self.every, hard + epoch], axis=0),
-                weights / tf.reduce_mean(weights))
+        easy, hard = rank[: self.easy], rank[self.easy :]
+        easy = tf.gather(easy, tf.argsort((easy + epoch) % self.every, stable=True)[: self.kept])
+        weights = tf.concat(
+            [tf.fill([self.kept], float(self.every)), tf.ones(tf.shape(hard))], axis=0
+        )
+        return (
+            tf.concat([easy, hard], axis=0),
+            tf.concat([(easy + epoch) // self.every, hard + epoch], axis=0),
+            weights / tf.reduce_mean(weights),
+        )
 
     def record(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
         """Keep the losses (B,) of the images of a batch."""

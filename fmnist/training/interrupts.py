@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and sudden death of a training: what is being written is completed, and a last line is printed."""
+"""Ctrl-C, SIGTERM and sudden death: files are completed, and a last line is printed."""
 
 import contextlib
 import shutil
@@ -12,10 +12,11 @@ from fmnist import cli
 
 @contextlib.contextmanager
 def deferred() -> Iterator[list[KeyboardInterrupt]]:
-    """Give a list that grows when Ctrl-C or SIGTERM comes, which then does nothing else; twice, it interrupts.
+    """Give a list that grows when Ctrl-C or SIGTERM comes, which interrupts the second time.
 
-    So files are written to their end, and TensorFlow, which makes an error of its own of an interrupt while it traces
-    a function, does not see it. Where this is not the main thread, which alone gets signals, the list stays empty.
+    So files are written to their end, and TensorFlow, which makes an error of its own of an
+    interrupt while it traces a function, does not see it. Where this is not the main thread, which
+    alone gets signals, the list stays empty.
     """
     received = []
     if threading.current_thread() is not threading.main_thread():
@@ -37,15 +38,18 @@ def deferred() -> Iterator[list[KeyboardInterrupt]]:
 
 @contextlib.contextmanager
 def last_words(text: str) -> Iterator[None]:
-    """Let `text` be printed on standard error if this process is killed, as it is when memory runs out.
+    """Print `text` on standard error if this process is killed, as when memory runs out.
 
-    A shell waits at a pipe for the line that an orderly end sends; at the pipe's end without it, it prints.
+    A shell waits at a pipe for the line that an orderly end sends; at the pipe's end without it, it
+    prints.
     """
     if not shutil.which("sh"):
         yield
         return
     script = """trap '' INT TERM HUP; read -r line || printf '\\n%s\\n' "$1" >&2"""
-    with subprocess.Popen(["sh", "-c", script, "sh", text], stdin=subprocess.PIPE, bufsize=0) as shell:
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", text], stdin=subprocess.PIPE, bufsize=0
+    ) as shell:
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""What surrounds model.fit: the run directory, saving after every epoch, resuming, and every way a training can end."""
+"""What surrounds model.fit: run directory, saving, resuming, and all ways to end."""
 
 import contextlib
 import shlex
@@ -27,19 +27,29 @@ class Diverged(TrainingError):
 
 
 @contextlib.contextmanager
-def open_run(run: Path | None, config: TrainConfig, dataset: Any, model: keras.Model, fast_model: SplitBatchModel,
-             random_stream: tf.Variable) -> Iterator["EpochSaver"]:
+def open_run(
+    run: Path | None,
+    config: TrainConfig,
+    dataset: Any,
+    model: keras.Model,
+    fast_model: SplitBatchModel,
+    random_stream: tf.Variable,
+) -> Iterator["EpochSaver"]:
     """Give an EpochSaver on a new run directory, or on an unfinished one, whose state is restored.
 
     Args:
         run: None for a new one.
+        config: every setting.
         dataset: a data.Dataset.
-        model, fast_model: the network that is saved, and the compiled accelerated model that is fitted.
+        model: the network that is saved.
+        fast_model: the compiled accelerated model that is fitted.
         random_stream: two integers, seed and epoch, of all that is random in the batches.
 
     Raises:
-        RunError: where the run cannot be made, is of other data, or is being trained by another process.
-        TrainingError: where training cannot go on; the message says what is kept, as that of a KeyboardInterrupt does.
+        RunError: where the run cannot be made, is of other data, or is being trained by another
+            process.
+        TrainingError: where training cannot go on; the message says what is kept, as that of a
+            KeyboardInterrupt does.
     """
     fast_model.optimizer.build(fast_model.trainable_variables)
     if config.weights and not (run and checkpoint.load_state(run)[1]):
@@ -54,37 +64,55 @@ def open_run(run: Path | None, config: TrainConfig, dataset: Any, model: keras.M
         done = f"; {len(saver.history)} epochs were done before" if saver.history else ""
         print(f"Run: {run}; {config.model} with {model.count_params():,} parameters{done}")
         try:
-            with interrupts.last_words(f"train_cnn.py: killed, or crashed; if nobody did it, memory ran out: other "
-                                       f"programs or --batch-size {config.batch_size} take too much. "
-                                       f"{how_to_resume(run)}"), interrupts.deferred() as received:
+            with (
+                interrupts.last_words(
+                    f"train_cnn.py: killed, or crashed; if nobody did it, memory ran out: other "
+                    f"programs or --batch-size {config.batch_size} take too much. "
+                    f"{how_to_resume(run)}"
+                ),
+                interrupts.deferred() as received,
+            ):
                 saver.interrupts = received
                 yield saver
         except KeyboardInterrupt as interrupt:
             raise type(interrupt)(f"Interrupted. {saver.what_is_kept()}") from None
-        except (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError):  # by oneDNN, out of memory
-            raise TrainingError(f"out of memory in epoch {len(saver.history) + 1}; try less than --batch-size "
-                                f"{config.batch_size}. {saver.what_is_kept()}") from None
+        # oneDNN raises AbortedError where memory runs out.
+        except (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError):
+            raise TrainingError(
+                f"out of memory in epoch {len(saver.history) + 1}; try less than --batch-size "
+                f"{config.batch_size}. {saver.what_is_kept()}"
+            ) from None
         except OSError as error:
             raise TrainingError(f"{cli.one_line(error)}. {saver.what_is_kept()}") from None
     if saver.interrupts:
-        raise type(saver.interrupts[0])(f"Interrupted after the last batch: {run} is finished; next: "
-                                        f"python evaluate_model.py {shlex.quote(str(run))}")
+        raise type(saver.interrupts[0])(
+            f"Interrupted after the last batch: {run} is finished; next: "
+            f"python evaluate_model.py {shlex.quote(str(run))}"
+        )
 
 
 class EpochSaver(keras.callbacks.Callback):
-    """Saves state, history and the best weights at every epoch's end, and ends a training that is interrupted.
+    """Saves state, history and the best weights after every epoch, and handles interrupts.
 
     Attributes:
         run: the run directory.
-        history: a row an epoch, with the keys of runs.HISTORY; those that were done before come first.
+        history: a row an epoch, with the keys of runs.HISTORY; those that were done before come
+            first.
         interrupts: see interrupts.deferred().
     """
 
-    def __init__(self, run: Path, config: TrainConfig, model: keras.Model, fast_model: SplitBatchModel,
-                 random_stream: tf.Variable) -> None:
-        """Restore the run where it has a state. For the arguments see open_run(). Raises RunError."""
+    def __init__(
+        self,
+        run: Path,
+        config: TrainConfig,
+        model: keras.Model,
+        fast_model: SplitBatchModel,
+        random_stream: tf.Variable,
+    ) -> None:
+        """Restore the run if it has a state. See open_run(). Raises RunError."""
         super().__init__()
-        self.run, self.config, self.saved_model, self.random_stream = run, config, model, random_stream
+        self.run, self.config = run, config
+        self.saved_model, self.random_stream = model, random_stream
         self.optimizer, self.interrupts, self.started = fast_model.optimizer, [], None
         pruning = [fast_model.pruning.losses] if fast_model.pruning else []
         self.state = [*model.weights, *self.optimizer.variables, *pruning]
@@ -93,14 +121,21 @@ class EpochSaver(keras.callbacks.Callback):
     def is_done(self) -> bool:
         """Return whether the history ends as a training of this config does."""
         best = runs.chosen_epoch(self.config.patience, self.history)
-        stopped = best and self.config.patience and len(self.history) - best["epoch"] >= self.config.patience
-        return bool(stopped) or runs.diverged(self.history) or len(self.history) >= self.config.epochs
+        stopped = (
+            best
+            and self.config.patience
+            and len(self.history) - best["epoch"] >= self.config.patience
+        )
+        return (
+            bool(stopped) or runs.diverged(self.history) or len(self.history) >= self.config.epochs
+        )
 
     def callbacks(self, *counting: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
         """Return this and the other callbacks in their order.
 
         Args:
-            counting: callbacks that count epochs, as EarlyStopping does. They are told what they saw before.
+            counting: callbacks that count epochs, as EarlyStopping does. They are told what they
+                saw before.
         """
         replay = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self.replay(counting))
         callbacks = [self, keras.callbacks.TerminateOnNaN(), *counting, replay]
@@ -120,17 +155,24 @@ class EpochSaver(keras.callbacks.Callback):
                 callback.on_epoch_end(row["epoch"] - 1, dict(row))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Start the clock and the random stream of the epoch."""
         self.note_seconds()
         self.started = time.perf_counter()
         self.random_stream.assign([self.config.seed, epoch])
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """End the training where it was interrupted."""
         if self.interrupts:
             raise self.interrupts[0]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        row = {"epoch": epoch + 1, **logs, "learning_rate": float(self.optimizer.learning_rate),
-               "seconds": time.perf_counter() - self.started}  # until it is known how long the writing takes
+        """Save the state first, then the history, with the model if it is the best."""
+        row = {
+            "epoch": epoch + 1,
+            **logs,
+            "learning_rate": float(self.optimizer.learning_rate),
+            "seconds": time.perf_counter() - self.started,
+        }  # until it is known how long the writing takes
         history = [*self.history, row]
         checkpoint.save_state(self.run, [variable.numpy() for variable in self.state], history)
         is_best = row is runs.chosen_epoch(self.config.patience, history)
@@ -140,6 +182,7 @@ class EpochSaver(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        """Save the seconds of the last epoch."""
         self.note_seconds()
         runs.save_epoch(self.run, self.history)
 
@@ -152,13 +195,20 @@ class EpochSaver(keras.callbacks.Callback):
         """Leave the run finished, with the best weights in it. Raises Diverged."""
         config = self.config
         if runs.diverged(self.history):
-            causes = f"--learning-rate {config.learning_rate:g}" + (f" or --l2 {config.l2:g}" if config.l2 else "")
-            raise Diverged(f"the loss of epoch {len(self.history)} is not a number, most likely because {causes} is "
-                           f"too high. {self.what_is_kept()}")
+            causes = f"--learning-rate {config.learning_rate:g}" + (
+                f" or --l2 {config.l2:g}" if config.l2 else ""
+            )
+            raise Diverged(
+                f"the loss of epoch {len(self.history)} is not a number, most likely because "
+                f"{causes} is "
+                f"too high. {self.what_is_kept()}"
+            )
         runs.finish(self.run)
         best = runs.chosen_epoch(config.patience, self.history)
-        print(f"\nKept epoch {best['epoch']} of {len(self.history)}: validation accuracy "
-              f"{best['val_accuracy']:.2%}, loss {best['val_loss']:.4f}")
+        print(
+            f"\nKept epoch {best['epoch']} of {len(self.history)}: validation accuracy "
+            f"{best['val_accuracy']:.2%}, loss {best['val_loss']:.4f}"
+        )
         print(f"Saved {self.run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
 
     def what_is_kept(self) -> str:
@@ -168,9 +218,12 @@ class EpochSaver(keras.callbacks.Callback):
             runs.discard(self.run)
             return "No epoch was finished, nothing was saved."
         resume = "" if runs.diverged(self.history) else f". {how_to_resume(self.run)}"
-        return (f"The {'best' if self.config.patience else 'last'} weights, of epoch {best['epoch']} with a validation "
-                f"loss of {best['val_loss']:.4f}, are in {self.run / runs.MODEL}; next: python evaluate_model.py "
-                f"{shlex.quote(str(self.run))}{resume}")
+        return (
+            f"The {'best' if self.config.patience else 'last'} weights, of epoch {best['epoch']} "
+            f"with a validation loss of {best['val_loss']:.4f}, are in {self.run / runs.MODEL}; "
+            "next: python evaluate_model.py "
+            f"{shlex.quote(str(self.run))}{resume}"
+        )
 
 
 def how_to_resume(run: Path) -> str:
@@ -184,4 +237,6 @@ def load_initial_weights(config: TrainConfig, model: keras.Model) -> None:
         with socket_timeout():
             set_backbone_weights(model, pretrained_weights(config.width, config.weights))
     except ValueError as error:
-        raise TrainingError(f"{error}; name a file that holds them, or leave --weights out") from None
+        raise TrainingError(
+            f"{error}; name a file that holds them, or leave --weights out"
+        ) from None

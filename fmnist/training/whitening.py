@@ -1,4 +1,4 @@
-"""The first layer of allconv_cnn and deep_cnn: filters that whiten the pixels, set from the data and not trained."""
+"""The whitening layer of allconv_cnn and deep_cnn: set from the data, not trained."""
 
 import keras
 import numpy as np
@@ -14,10 +14,12 @@ NOISE = 0.01  # added to every variance, as what varies less is mostly noise
 def whiten(model: keras.Model, images: np.ndarray) -> None:
     """Set the filters of the whitening layer of every ensemble member, where it has one.
 
-    They are the principal components of patches, scaled to outputs of equal variance, and their negatives.
-    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", https://arxiv.org/abs/2404.00498
+    They are the principal components of patches, scaled to outputs of equal variance, and their
+    negatives. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU",
+    https://arxiv.org/abs/2404.00498
 
     Args:
+        model: of model.build_model().
         images: (N, 28, 28, 1) in [0, 1].
     """
     whitening_layers = [layer for layer in layers_of(model) if layer.name == LAYER]

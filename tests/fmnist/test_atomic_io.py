@@ -14,11 +14,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_io.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
-    assert [file.name for file in tmp_path.iterdir()] == ["result.txt"] and path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "result.txt"
+    ] and path.read_text() == "old"
     with atomic_io.atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["result.txt"] and path.read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "result.txt"
+    ] and path.read_text() == "new"
 
 
 def test_files_take_their_places_when_all_of_them_are_complete(tmp_path):
@@ -41,11 +45,19 @@ def test_what_a_killed_process_left_goes_and_what_another_one_writes_stays(tmp_p
         dead.wait()
     (tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-file").touch()
     (tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-folder").mkdir()
-    (tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-folder/file").touch()
-    (tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{os.getpid()}-{atomic_io.MACHINE_ID}-0-file").touch()  # of one that had our number before us
-    others = {f"{atomic_io.TEMPORARY_PREFIX}{os.getppid()}-{atomic_io.MACHINE_ID}-file", f"{atomic_io.TEMPORARY_PREFIX}mine", "file",
-              atomic_io.temporary_name("file"),
-              f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-0-file"}  # of another machine
+    (
+        tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-folder/file"
+    ).touch()
+    (
+        tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{os.getpid()}-{atomic_io.MACHINE_ID}-0-file"
+    ).touch()  # of one that had our number before us
+    others = {
+        f"{atomic_io.TEMPORARY_PREFIX}{os.getppid()}-{atomic_io.MACHINE_ID}-file",
+        f"{atomic_io.TEMPORARY_PREFIX}mine",
+        "file",
+        atomic_io.temporary_name("file"),
+        f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-0-file",
+    }  # of another machine
     for name in others:
         (tmp_path / name).touch()
     atomic_io.remove_stale_temp_files(tmp_path)

@@ -18,7 +18,9 @@ def parsed(*argv):
 def test_the_networks_and_their_options_are_those_of_model_py():
     assert tuple(MODELS) == config.MODEL_NAMES
     for name, network in MODELS.items():
-        options = set(MODEL_OPTIONS[name]) - {"weights"}  # which the network is given after it was built
+        options = set(MODEL_OPTIONS[name]) - {
+            "weights"
+        }  # which the network is given after it was built
         assert options == set(inspect.signature(network).parameters)
 
 
@@ -27,20 +29,30 @@ def test_a_recipe_names_what_it_changes(name):
     classic, recipe = TrainConfig().to_record(), TrainConfig(recipe=name).to_record()
     changed = {key for key in recipe if recipe[key] != classic[key]}
     assert changed == {*RECIPES[name]} | ({"recipe"} if name != "classic" else set())
-    flags = [token for key, value in RECIPES[name].items() for token in (config.flag(key), str(value))]
-    assert parsed(*flags).to_record() == {**recipe, "recipe": "classic"}  # every value is one a user could give
+    flags = [
+        token for key, value in RECIPES[name].items() for token in (config.flag(key), str(value))
+    ]
+    assert parsed(*flags).to_record() == {
+        **recipe,
+        "recipe": "classic",
+    }  # every value is one a user could give
 
 
 def test_an_option_overrides_the_recipe():
     quick = TrainConfig(recipe="quick")
-    assert parsed("--recipe", "quick", "--epochs", "2", "--seed", "5") == dataclasses.replace(quick, epochs=2, seed=5)
+    assert parsed("--recipe", "quick", "--epochs", "2", "--seed", "5") == dataclasses.replace(
+        quick, epochs=2, seed=5
+    )
     assert parsed("--optimizer", "adam", "--recipe", "quick").optimizer == "adam"
     assert TrainConfig(recipe="quick", optimizer="adam").optimizer == "adam"
 
 
 SETTINGS = [
-    {}, {"recipe": "best", "epochs": 3, "val_size": 2000}, {"model": "gap_cnn", "convolutions": 2, "batch_norm": False},
-    {"model": "mobilenet", "weights": "imagenet", "width": 0.35}, {"l2": 1e-6, "dropout": 0.0, "batch_norm": True},
+    {},
+    {"recipe": "best", "epochs": 3, "val_size": 2000},
+    {"model": "gap_cnn", "convolutions": 2, "batch_norm": False},
+    {"model": "mobilenet", "weights": "imagenet", "width": 0.35},
+    {"l2": 1e-6, "dropout": 0.0, "batch_norm": True},
     {"data_dir": "a folder", "runs_dir": "other", "name": "mine", "limit": 6000, "seed": 3},
 ]
 
@@ -55,7 +67,13 @@ def test_flags_and_json_give_the_same_config_again(settings):
 
 def test_only_what_differs_from_the_recipe_is_typed():
     assert TrainConfig(recipe="quick", epochs=3, val_size=2000).to_flags() == [
-        "--recipe", "quick", "--epochs", "3", "--val-size", "2000"]
+        "--recipe",
+        "quick",
+        "--epochs",
+        "3",
+        "--val-size",
+        "2000",
+    ]
     assert TrainConfig().to_flags() == []
 
 
@@ -68,7 +86,9 @@ def test_a_config_is_frozen_and_a_fraction_of_the_images_becomes_a_number():
 
 def test_places_change_no_result_and_an_older_record_has_the_defaults():
     record = TrainConfig(epochs=3).to_record()
-    assert TrainConfig(epochs=3, runs_dir="elsewhere", name="other", data_dir="there").gives_the_same_as(record)
+    assert TrainConfig(
+        epochs=3, runs_dir="elsewhere", name="other", data_dir="there"
+    ).gives_the_same_as(record)
     assert not TrainConfig(epochs=4).gives_the_same_as(record)
     del record["members"], record["easy_every"]
     assert TrainConfig(epochs=3).gives_the_same_as(record)
@@ -81,16 +101,33 @@ def test_what_earlier_versions_wrote_is_understood():
     assert TrainConfig.from_record(record | {"batch_norm": "no"}).batch_norm is False
 
 
-@pytest.mark.parametrize("settings, complaint", [
-    ({"epochs": 0}, "--epochs"), ({"epochs": True}, "--epochs"), ({"epochs": 2.0}, "--epochs"), ({"epochs": None}, "--epochs"),
-    ({"learning_rate": float("nan")}, "--learning-rate"), ({"learning_rate": 10**400}, "--learning-rate"),
-    ({"learning_rate": "0.1"}, "--learning-rate"), ({"dropout": 1}, "--dropout"), ({"model": "resnet"}, "dropout_cnn"),
-    ({"model": ["gap_cnn"]}, "--model"), ({"recipe": "slow"}, "classic"), ({"recipe": {}}, "--recipe"),
-    ({"batch_norm": "often"}, "--batch-norm"), ({"batch_norm": 1}, "--batch-norm"), ({"name": "../up"}, "--name"),
-    ({"runs_dir": ""}, "--runs-dir"), ({"convolutions": 2}, "--convolutions does nothing in dropout_cnn"),
-    ({"model": "mobilenet", "l2": 0.1}, "--l2 does nothing in mobilenet"), ({"val_size": 3}, "validation size"),
-    ({"limit": 5}, "limit"), ({"batch_size": 55_001}, "--batch-size 55001"), ({"easy_every": 5501}, "--easy-every"),
-])
+@pytest.mark.parametrize(
+    "settings, complaint",
+    [
+        ({"epochs": 0}, "--epochs"),
+        ({"epochs": True}, "--epochs"),
+        ({"epochs": 2.0}, "--epochs"),
+        ({"epochs": None}, "--epochs"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"learning_rate": 10**400}, "--learning-rate"),
+        ({"learning_rate": "0.1"}, "--learning-rate"),
+        ({"dropout": 1}, "--dropout"),
+        ({"model": "resnet"}, "dropout_cnn"),
+        ({"model": ["gap_cnn"]}, "--model"),
+        ({"recipe": "slow"}, "classic"),
+        ({"recipe": {}}, "--recipe"),
+        ({"batch_norm": "often"}, "--batch-norm"),
+        ({"batch_norm": 1}, "--batch-norm"),
+        ({"name": "../up"}, "--name"),
+        ({"runs_dir": ""}, "--runs-dir"),
+        ({"convolutions": 2}, "--convolutions does nothing in dropout_cnn"),
+        ({"model": "mobilenet", "l2": 0.1}, "--l2 does nothing in mobilenet"),
+        ({"val_size": 3}, "validation size"),
+        ({"limit": 5}, "limit"),
+        ({"batch_size": 55_001}, "--batch-size 55001"),
+        ({"easy_every": 5501}, "--easy-every"),
+    ],
+)
 def test_an_impossible_setting_is_rejected_in_one_line(settings, complaint):
     with pytest.raises(ConfigError, match=complaint) as caught:
         TrainConfig(**settings)
@@ -108,4 +145,6 @@ def test_every_setting_has_a_help_text_of_its_own(capsys):
     parser = argparse.ArgumentParser()
     config.add_options(parser)
     texts = [action.help for action in parser._actions if action.dest in config.names()]
-    assert len(texts) == len(set(texts)) == len(config.names()) and all(len(text) >= 15 for text in texts)
+    assert len(texts) == len(set(texts)) == len(config.names()) and all(
+        len(text) >= 15 for text in texts
+    )

@@ -1,4 +1,5 @@
 import pytest
+
 from fmnist import html_report
 
 HEAD = ["", *(f"measure {number}, %" for number in range(12))]
@@ -6,16 +7,26 @@ ROW = ["batchnorm_cnn-without-batch-norm", *["94.74 ± 0.35 (-0.85 to +0.46)"] *
 
 
 def test_text_is_shown_as_it_is():
-    page = html_report.page("<title>", html_report.paragraph("<a & b>"), html_report.table(["<c>"], [["<d>"]]))
+    page = html_report.page(
+        "<title>", html_report.paragraph("<a & b>"), html_report.table(["<c>"], [["<d>"]])
+    )
     assert not any(tag in page for tag in ("<a &", "<c>", "<d>", "<title>&lt;title&gt;</title><"))
-    assert all(text in page for text in ("&lt;title&gt;", "&lt;a &amp; b&gt;", "&lt;c&gt;", "&lt;d&gt;"))
+    assert all(
+        text in page for text in ("&lt;title&gt;", "&lt;a &amp; b&gt;", "&lt;c&gt;", "&lt;d&gt;")
+    )
 
 
 @pytest.mark.browser
 def test_a_wide_table_scrolls_and_its_cells_stay_in_one_line(browser):
     page = browser.new_page(viewport={"width": 800, "height": 600})
-    page.set_content(html_report.page("Page", html_report.table(HEAD, [ROW] * 3), html_report.table(["", ""], [["a", "b"]])))
-    wide, narrow = (table.locator("td").first.bounding_box()["height"] for table in page.locator("table").all())
+    page.set_content(
+        html_report.page(
+            "Page", html_report.table(HEAD, [ROW] * 3), html_report.table(["", ""], [["a", "b"]])
+        )
+    )
+    wide, narrow = (
+        table.locator("td").first.bounding_box()["height"] for table in page.locator("table").all()
+    )
     assert wide == narrow
     assert page.locator("table").first.evaluate("table => table.scrollWidth > table.clientWidth")
     assert page.locator("html").evaluate("html => html.scrollWidth") <= 800

@@ -1,13 +1,11 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests import ROOT
-
 from fmnist import runs
 from model import build_model
+from tests import ROOT
 
 ROW = dict.fromkeys(runs.HISTORY, 1.0)
 
@@ -74,13 +72,22 @@ def test_history_comes_back_as_it_was(tmp_path):
     history = epochs(0.5, 0.25)
     runs.save_epoch(tmp_path, history)
     assert runs.load_history(tmp_path) == history
-    assert (tmp_path / runs.HISTORY_FILE).read_text().startswith(
-        "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n1,")
+    assert (
+        (tmp_path / runs.HISTORY_FILE)
+        .read_text()
+        .startswith("epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n1,")
+    )
 
 
-@pytest.mark.parametrize("val_losses, patience, epoch", [
-    ((3, 1, 2), 5, 2), ((3, 1, 2), 0, 3), ((2, 1, 1), 5, 2), ((2, float("nan"), 3), 5, 1),
-])
+@pytest.mark.parametrize(
+    "val_losses, patience, epoch",
+    [
+        ((3, 1, 2), 5, 2),
+        ((3, 1, 2), 0, 3),
+        ((2, 1, 1), 5, 2),
+        ((2, float("nan"), 3), 5, 1),
+    ],
+)
 def test_the_chosen_epoch(val_losses, patience, epoch):
     assert runs.chosen_epoch(patience, epochs(*val_losses))["epoch"] == epoch
 
@@ -89,8 +96,16 @@ def test_no_epoch_is_chosen_of_a_history_without_a_number():
     assert runs.chosen_epoch(5, epochs(float("nan"), float("inf"))) is None
 
 
-@pytest.mark.parametrize("text", ["", "epoch,loss\n1,2\n", ",".join(runs.HISTORY) + "\n",
-                                  ",".join(runs.HISTORY) + "\n1,2,3\n", ",".join(runs.HISTORY) + "\n1,x,1,1,1,1,1\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "epoch,loss\n1,2\n",
+        ",".join(runs.HISTORY) + "\n",
+        ",".join(runs.HISTORY) + "\n1,2,3\n",
+        ",".join(runs.HISTORY) + "\n1,x,1,1,1,1,1\n",
+    ],
+)
 def test_a_broken_history_is_named(tmp_path, text):
     (tmp_path / runs.HISTORY_FILE).write_text(text)
     with pytest.raises(runs.RunError, match="history.csv is broken"):
@@ -122,12 +137,18 @@ def test_a_run_that_has_weights_is_not_discarded(tmp_path):
 
 
 def test_of_two_processes_that_want_a_name_one_gets_it(tmp_path):
-    code = ("import sys\nfrom fmnist import runs\n"
-            "for number in range(30):\n"
-            "    try: print(runs.create(sys.argv[1], f'run-{number}', {}).name)\n"
-            "    except runs.RunError as error: assert 'is there already' in str(error)")
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT,
-                                  stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    code = (
+        "import sys\nfrom fmnist import runs\n"
+        "for number in range(30):\n"
+        "    try: print(runs.create(sys.argv[1], f'run-{number}', {}).name)\n"
+        "    except runs.RunError as error: assert 'is there already' in str(error)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
     made = [name for process in processes for name in process.communicate()[0].split()]
     assert sorted(made) == sorted(f"run-{number}" for number in range(30))
     assert all(process.returncode == 0 for process in processes)

@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import ROOT
-
-from tools.comparison import baselines
-from fmnist.config import TrainConfig
-from tools import compare_models
-from tools.comparison import comparison, figures
-from tools.comparison.contestants import BASELINE_NAMES, CONTESTANTS, GROUPS
-from fmnist import runs
 import train_cnn
+from fmnist import runs
+from fmnist.config import TrainConfig
+from tests import ROOT
+from tools import compare_models
+from tools.comparison import baselines, comparison, figures
+from tools.comparison.contestants import BASELINE_NAMES, CONTESTANTS, GROUPS
 
 SMALL = ["--val-size", "100", "--epochs", "2"]
 PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a few seconds
@@ -30,9 +28,12 @@ PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a 
 @pytest.fixture
 def compare(made_data, no_figures, tmp_path, capsys):
     def run(*options, code=0):
-        assert compare_models.main([*SMALL, "--output-dir", str(tmp_path / "out"), *options]) == code
+        assert (
+            compare_models.main([*SMALL, "--output-dir", str(tmp_path / "out"), *options]) == code
+        )
         captured = capsys.readouterr()
         return captured.out if code == 0 else captured.err
+
     return run
 
 
@@ -56,11 +57,17 @@ def test_networks_and_baselines_are_trained_once_and_compared(compare, tmp_path,
     scores = [json.loads((out / f"dropout_cnn-{seed}/metrics.json").read_text()) for seed in (0, 1)]
     row = rows["dropout_cnn"]
     assert float(row["accuracy"]) == pytest.approx(np.mean([score["accuracy"] for score in scores]))
-    assert float(row["val_accuracy"]) == pytest.approx(np.mean([score["validation"]["accuracy"] for score in scores]))
-    assert float(row["f1"]) == pytest.approx(np.mean([score["per_class"]["macro avg"]["f1-score"] for score in scores]))
+    assert float(row["val_accuracy"]) == pytest.approx(
+        np.mean([score["validation"]["accuracy"] for score in scores])
+    )
+    assert float(row["f1"]) == pytest.approx(
+        np.mean([score["per_class"]["macro avg"]["f1-score"] for score in scores])
+    )
     assert float(rows["dummy"]["behind_high"]) < -0.5  # guesses against whatever is first
     best = max(rows, key=lambda name: float(rows[name]["val_accuracy"]))
-    assert f"The most accurate on validation images is {best}" in first and rows[best]["behind"] == ""
+    assert (
+        f"The most accurate on validation images is {best}" in first and rows[best]["behind"] == ""
+    )
 
     page = (out / "report.html").read_text()
     for name in ("accuracy_against_cost", "classes", "gaps", "confusion_difference"):
@@ -76,16 +83,23 @@ def test_networks_and_baselines_are_trained_once_and_compared(compare, tmp_path,
     assert not (out / "figures/depth.png").exists()
 
 
-def test_a_failing_training_does_not_stop_the_rest(compare, no_comparison_figures, tmp_path, monkeypatch):
+def test_a_failing_training_does_not_stop_the_rest(
+    compare, no_comparison_figures, tmp_path, monkeypatch
+):
     monkeypatch.setitem(baselines.BASELINES, "knn", None)
     errors = compare("knn", "dummy", "--seeds", "1", code=1)
-    assert errors.startswith("compare_models.py: 1 failed: knn, seed 0: TypeError") and errors.count("\n") == 1
+    assert (
+        errors.startswith("compare_models.py: 1 failed: knn, seed 0: TypeError")
+        and errors.count("\n") == 1
+    )
     assert {*table(tmp_path / "out")} == {"dummy"}
     assert "Traceback" in (tmp_path / "out/logs/knn-0.log").read_text()
 
 
 @pytest.mark.slow
-def test_a_training_that_was_broken_off_goes_on(compare, no_comparison_figures, tmp_path, interrupted_after_an_epoch):
+def test_a_training_that_was_broken_off_goes_on(
+    compare, no_comparison_figures, tmp_path, interrupted_after_an_epoch
+):
     compare("lenet_l2", "--seeds", "1")
     history = runs.load_history(tmp_path / "out/lenet_l2-0")
     shutil.rmtree(tmp_path / "out")
@@ -98,19 +112,31 @@ def test_a_training_that_was_broken_off_goes_on(compare, no_comparison_figures, 
 
 
 @pytest.mark.slow
-def test_results_of_other_options_and_broken_ones_are_refused_and_kept(compare, no_comparison_figures, tmp_path):
+def test_results_of_other_options_and_broken_ones_are_refused_and_kept(
+    compare, no_comparison_figures, tmp_path
+):
     compare("dummy", "lenet_l2", "--seeds", "1")
     kept = (tmp_path / "out/lenet_l2-0/model.keras").read_bytes()
     errors = compare("dummy", "lenet_l2", "--seeds", "1", "--epochs", "3", code=1)
-    assert "1 failed: lenet_l2, seed 0" in errors and "made with other options" in errors and errors.count("\n") == 1
+    assert (
+        "1 failed: lenet_l2, seed 0" in errors
+        and "made with other options" in errors
+        and errors.count("\n") == 1
+    )
     for text in ("{", "{}", "[]"):
         (tmp_path / "out/dummy-0/result.json").write_text(text)
         errors = compare("dummy", "lenet_l2", "--seeds", "1", code=1)
         assert "dummy-0/result.json is broken" in errors and errors.count("\n") == 1
     result = tmp_path / "out/lenet_l2-0/result.json"
     whole = json.loads(result.read_text())
-    for spoilt in ({**whole, "seconds": "5"}, {**whole, "parameters": 0.5},
-                   {**whole, "settings": {key: value for key, value in whole["settings"].items() if key != "seed"}}):
+    for spoilt in (
+        {**whole, "seconds": "5"},
+        {**whole, "parameters": 0.5},
+        {
+            **whole,
+            "settings": {key: value for key, value in whole["settings"].items() if key != "seed"},
+        },
+    ):
         result.write_text(json.dumps(spoilt))
         errors = compare("lenet_l2", "--seeds", "1", code=1)
         assert "lenet_l2-0/result.json is broken" in errors and errors.count("\n") == 1
@@ -132,6 +158,7 @@ def test_every_contestant_can_be_trained():
     assert len(CONTESTANTS) == sum(map(len, GROUPS.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_workers_of_this_machine_share_its_cores(compare, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
@@ -161,11 +188,21 @@ def cluster(tmp_path, request):
     """
     pytest.importorskip("distributed", reason="Dask is not installed")
     file = tmp_path / "scheduler.json"
-    commands = [["scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file],
-                *[["worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", file]] * 2]
+    commands = [
+        ["scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file],
+        *[["worker", "--nthreads", "1", "--no-dashboard", "--scheduler-file", file]] * 2,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT) if getattr(request, "param", True) else ""}
-    processes = [subprocess.Popen([sys.executable, "-m", "dask", *command], env=environment, cwd=tmp_path,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            env=environment,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
     yield file
     for process in reversed(processes):
         process.terminate()
@@ -174,15 +211,41 @@ def cluster(tmp_path, request):
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_data, tmp_path, capsys):
+def test_a_cluster_whose_workers_are_killed_makes_the_same_table(
+    cluster, real_data, tmp_path, capsys
+):
     from distributed import Client
 
-    options = ["lenet_l2", "dummy", "--limit", "1500", "--epochs", "4", "--seeds", "2", "--data-dir", real_data]
-    command = [sys.executable, "-m", "tools.compare_models", *options, "--output-dir", tmp_path / "cluster", "--scheduler"]
+    options = [
+        "lenet_l2",
+        "dummy",
+        "--limit",
+        "1500",
+        "--epochs",
+        "4",
+        "--seeds",
+        "2",
+        "--data-dir",
+        real_data,
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.compare_models",
+        *options,
+        "--output-dir",
+        tmp_path / "cluster",
+        "--scheduler",
+    ]
     with Client(scheduler_file=str(cluster)) as client:
         client.wait_for_workers(2, timeout=PATIENCE_SECONDS)
-        sweep = subprocess.Popen([*command, client.scheduler.address], cwd=ROOT, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, text=True)
+        sweep = subprocess.Popen(
+            [*command, client.scheduler.address],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         workers = client.run(os.getpid).values()
         end = time.monotonic() + PATIENCE_SECONDS
         while not (begun := list((tmp_path / "cluster").glob("lenet_l2-*/checkpoint/state.npz"))):
@@ -192,9 +255,15 @@ def test_a_cluster_whose_workers_are_killed_makes_the_same_table(cluster, real_d
             os.kill(process, signal.SIGKILL)
         output, _ = sweep.communicate(timeout=PATIENCE_SECONDS)
     assert sweep.returncode == 0 and "[4/4]" in output, output
-    assert "epochs were done before" in (tmp_path / f"cluster/logs/{begun[0].parent.parent.name}.log").read_text()
+    assert (
+        "epochs were done before"
+        in (tmp_path / f"cluster/logs/{begun[0].parent.parent.name}.log").read_text()
+    )
 
-    command = [*command[:-2], tmp_path / "here"]  # in a process of its own, with as many threads as a worker
+    command = [
+        *command[:-2],
+        tmp_path / "here",
+    ]  # in a process of its own, with as many threads as a worker
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows, others = table(tmp_path / "here"), table(tmp_path / "cluster")
     assert rows["lenet_l2"]["n"] == rows["dummy"]["n"] == "2"
@@ -222,11 +291,18 @@ def test_a_scheduler_that_does_not_answer_is_named(compare, monkeypatch):
         assert f"no Dask scheduler answers at {address}" in message and message.count("\n") == 1
 
 
-@pytest.mark.parametrize("options, complaint", [
-    (["resnet"], "'resnet'"), (["--seeds", "0"], "--seeds"), (["--workers", "0"], "--workers"),
-    (["--workers", "2", "--scheduler", "tcp://a:1"], "--workers"), (["lenet_l2", "--limit", "5"], "limit"),
-    (["lenet_l2", "--val-size", "700"], "700"), (["dummy", "--weights", "imagenet"], "--weights"),
-])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["resnet"], "'resnet'"),
+        (["--seeds", "0"], "--seeds"),
+        (["--workers", "0"], "--workers"),
+        (["--workers", "2", "--scheduler", "tcp://a:1"], "--workers"),
+        (["lenet_l2", "--limit", "5"], "limit"),
+        (["lenet_l2", "--val-size", "700"], "700"),
+        (["dummy", "--weights", "imagenet"], "--weights"),
+    ],
+)
 def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
     with pytest.raises(SystemExit) as caught:
         compare_models.main(options)

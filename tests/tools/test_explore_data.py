@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from fmnist import source
+from tests.synthetic_data import made_arrays, write_folder
 from tools import explore_data
 from tools.exploration import figures, findings
-from tests.synthetic_data import made_arrays, write_folder
 
 
 @pytest.fixture
 def duplicates(made_data, monkeypatch):
-    """An image that is there twice in the training set, and once more, brighter and with another label, in the test set."""
+    """An image that is there twice in the training set, and once more, brighter and with another
+    label, in the test set.
+    """
     arrays = made_arrays()
     images, labels, test_images, test_labels = arrays
     images[1], labels[1] = images[0], labels[0]
-    test_images[0], test_labels[0] = np.minimum(images[0].astype(int) * 51 // 50, 255), (labels[0] + 1) % 10
+    test_images[0], test_labels[0] = (
+        np.minimum(images[0].astype(int) * 51 // 50, 255),
+        (labels[0] + 1) % 10,
+    )
     monkeypatch.setattr(source, "FILES", write_folder(made_data, arrays))
 
 
@@ -29,8 +34,16 @@ def test_the_findings_are_true_and_drawn(duplicates, tmp_path, capsys):
     assert found["images"] == {"train": 600, "test": 200}
     assert found["mean"] == pytest.approx(images.mean() / 255, abs=1e-3)
     assert sum(row["images"] for row in found["classes"]) == 800
-    assert found["duplicates"]["within train"] == {"exact": 1, "near": 0, "with_different_labels": 0}
-    assert found["duplicates"]["between train and test"] == {"exact": 0, "near": 2, "with_different_labels": 2}
+    assert found["duplicates"]["within train"] == {
+        "exact": 1,
+        "near": 0,
+        "with_different_labels": 0,
+    }
+    assert found["duplicates"]["between train and test"] == {
+        "exact": 0,
+        "near": 2,
+        "with_different_labels": 2,
+    }
     page = (tmp_path / "out/report.html").read_text()
     for name in figures.CAPTIONS:
         assert (tmp_path / f"out/figures/{name}.png").stat().st_size > 3000
@@ -48,7 +61,9 @@ def test_an_image_is_not_its_own_neighbour():
     assert {*neighbours[3:6, :2].ravel()} == {3, 4, 5}
     vectors = images.reshape(30, -1) / np.linalg.norm(images.reshape(30, -1), axis=1, keepdims=True)
     apart = np.linalg.norm(vectors[:, None] - vectors, axis=-1) + 9 * np.eye(30)
-    np.testing.assert_allclose(distances, np.sort(apart, axis=1)[:, :findings.NEIGHBOURS], atol=1e-3)
+    np.testing.assert_allclose(
+        distances, np.sort(apart, axis=1)[:, : findings.NEIGHBOURS], atol=1e-3
+    )
 
 
 def test_an_image_with_many_copies_is_not_its_own_neighbour():
@@ -59,7 +74,9 @@ def test_an_image_with_many_copies_is_not_its_own_neighbour():
 
 
 def test_pairs_are_named_once_and_the_most_alike_first():
-    pairs, distances = findings.closest_pairs(np.array([[1], [0], [3], [2]]), np.array([[0.4], [0.4], [0.2], [0.2]]))
+    pairs, distances = findings.closest_pairs(
+        np.array([[1], [0], [3], [2]]), np.array([[0.4], [0.4], [0.2], [0.2]])
+    )
     assert pairs.tolist() == [[2, 3], [0, 1]]
     assert distances.tolist() == [0.2, 0.4]
 
@@ -68,7 +85,11 @@ def test_pairs_are_named_once_and_the_most_alike_first():
 def test_an_impossible_number_of_validation_images_is_refused(size, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         explore_data.main(["--val-size", size, "--output-dir", str(tmp_path / "out")])
-    assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert (
+        stop.value.code == 2
+        and capsys.readouterr().err.count("\n") == 1
+        and not (tmp_path / "out").exists()
+    )
 
 
 def test_wrong_folders_are_refused_in_a_line(made_data, tmp_path, capsys):

@@ -11,28 +11,40 @@ import sys
 
 import numpy as np
 import pytest
-
-from tests import ROOT
 from PIL import Image
 
-from tests import synthetic_data
+from benchmarks import load_server
+from fmnist import runs, source
 from fmnist.inference import photo
-from fmnist import source
 from fmnist.inference.classifier import load_classifier, prediction
-from fmnist import runs
+from tests import ROOT, synthetic_data
 from tools import serve_model
 
 fastapi = pytest.importorskip("fastapi")
 testclient = pytest.importorskip("fastapi.testclient")
-
-from benchmarks import load_server  # noqa: E402
-from tools.serving import app as app_module, micro_batcher, server as server_module  # noqa: E402
+app_module = pytest.importorskip("tools.serving.app")
+micro_batcher = pytest.importorskip("tools.serving.micro_batcher")
+server_module = pytest.importorskip("tools.serving.server")
 
 BEST = ROOT / "pretrained/best"
 LIMIT = 100_000  # bytes of a request, in these tests
 SCHEMATHESIS_EXAMPLES = 20
-SHIRT = ((.3, .2), (.2, .35), (.3, .4), (.32, .3), (.32, .8), (.68, .8), (.68, .3), (.7, .4), (.8, .35), (.7, .2), (.6, .2),
-         (.5, .25), (.4, .2), (.3, .2))  # shares of the pad
+SHIRT = (
+    (0.3, 0.2),
+    (0.2, 0.35),
+    (0.3, 0.4),
+    (0.32, 0.3),
+    (0.32, 0.8),
+    (0.68, 0.8),
+    (0.68, 0.3),
+    (0.7, 0.4),
+    (0.8, 0.35),
+    (0.7, 0.2),
+    (0.6, 0.2),
+    (0.5, 0.25),
+    (0.4, 0.2),
+    (0.3, 0.2),
+)  # shares of the pad
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +86,9 @@ def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
     response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
     answer = response.json()
     assert response.status_code == 200
-    assert [guess["label"] for guess in answer["guesses"]] == [guess["label"] for guess in expected["guesses"]]
+    assert [guess["label"] for guess in answer["guesses"]] == [
+        guess["label"] for guess in expected["guesses"]
+    ]
     assert answer["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
     assert (answer["unsure"], answer["doubts"]) == (expected["unsure"], expected["doubts"])
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
@@ -85,10 +99,17 @@ def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
 
 def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
     alone = [client.post("/predict", content=png(number)).json()["label"] for number in (0, 1)]
-    files = [("files", (name, content)) for name, content in (("a.png", png(0)), ("b.png", b"nothing"), ("c.png", png(1)))]
+    files = [
+        ("files", (name, content))
+        for name, content in (("a.png", png(0)), ("b.png", b"nothing"), ("c.png", png(1)))
+    ]
     response = client.post("/predict/batch", files=files)
     entries = response.json()
-    assert response.status_code == 200 and [entry["file"] for entry in entries] == ["a.png", "b.png", "c.png"]
+    assert response.status_code == 200 and [entry["file"] for entry in entries] == [
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
     assert [entries[number]["answer"]["label"] for number in (0, 2)] == alone
     assert entries[1]["answer"] is None and "not one of" in entries[1]["error"]
 
@@ -97,7 +118,9 @@ def test_many_together_are_answered_as_each_alone(client, classifier):
     images = np.stack([photo.read(io.BytesIO(png(number))).image for number in range(40)])
     predict = micro_batcher.compile_predictor(classifier.model)
     alone = np.concatenate([predict(image[None]) for image in images])
-    np.testing.assert_allclose(predict(images[:micro_batcher.MAX_BATCH]), alone[:micro_batcher.MAX_BATCH], atol=1e-5)
+    np.testing.assert_allclose(
+        predict(images[: micro_batcher.MAX_BATCH]), alone[: micro_batcher.MAX_BATCH], atol=1e-5
+    )
     np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
 
 
@@ -112,7 +135,11 @@ def test_what_is_too_large_is_refused_before_it_is_read(client, app):
             yield bytes(10_000)
 
     for path in ("/predict", "/predict/batch"):
-        response = client.post(path, content=bytes(LIMIT + 1), headers={"Content-Type": "multipart/form-data; boundary=x"})
+        response = client.post(
+            path,
+            content=bytes(LIMIT + 1),
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
         assert response.status_code == 413 and f"{LIMIT:,}" in response.json()["detail"]
 
     async def receive():
@@ -121,19 +148,39 @@ def test_what_is_too_large_is_refused_before_it_is_read(client, app):
     async def send(message):
         messages.append(message)
 
-    for path, kind in (("/predict", b"image/png"), ("/predict/batch", b"multipart/form-data; boundary=x")):
+    for path, kind in (
+        ("/predict", b"image/png"),
+        ("/predict/batch", b"multipart/form-data; boundary=x"),
+    ):
         sent, chunks, messages = 0, endless(), []
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
-                 "root_path": "", "headers": [(b"content-type", kind)], "http_version": "1.1", "scheme": "http",
-                 "server": ("test", 80), "client": ("test", 1)}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"content-type", kind)],
+            "http_version": "1.1",
+            "scheme": "http",
+            "server": ("test", 80),
+            "client": ("test", 1),
+        }
         asyncio.run(app(scope, receive, send))
         assert messages[0]["status"] == 413 and sent <= LIMIT + 10_000
 
 
-@pytest.mark.parametrize("charset, name", [("unicode_escape", b"\\ud800"), ("utf-7", b"+2AA-"), ("no-such", b"a")])
+@pytest.mark.parametrize(
+    "charset, name", [("unicode_escape", b"\\ud800"), ("utf-7", b"+2AA-"), ("no-such", b"a")]
+)
 def test_a_file_may_have_any_name(client, charset, name):
-    body = (b'--x\r\nContent-Disposition: form-data; name="files"; filename="' + name + b'"\r\n\r\n' + png()
-            + b"\r\n--x--\r\n")
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="'
+        + name
+        + b'"\r\n\r\n'
+        + png()
+        + b"\r\n--x--\r\n"
+    )
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
     assert client.post("/predict/batch", content=body, headers=headers).status_code in (200, 400)
 
@@ -142,9 +189,12 @@ def test_wrong_requests_get_a_reason_and_no_5xx(client):
     bomb = io.BytesIO()
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
     for status, said, content, kind in (
-            (415, "text/html", png(), "text/html"), (422, "not one of", b"", "image/png"),
-            (422, "not one of", b"GIF89a", "image/png"), (422, "broken", png()[:100], "image/png"),
-            (422, "megapixels", bomb.getvalue(), "image/png")):
+        (415, "text/html", png(), "text/html"),
+        (422, "not one of", b"", "image/png"),
+        (422, "not one of", b"GIF89a", "image/png"),
+        (422, "broken", png()[:100], "image/png"),
+        (422, "megapixels", bomb.getvalue(), "image/png"),
+    ):
         response = client.post("/predict", content=content, headers={"Content-Type": kind})
         assert response.status_code == status and said in response.json()["detail"]
     many = [("files", ("a.png", b"x"))] * (app_module.MAX_FILES + 1)
@@ -156,9 +206,14 @@ def test_wrong_requests_get_a_reason_and_no_5xx(client):
 
 def test_the_card_says_what_the_evaluation_found(client):
     card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
-    assert card["test_accuracy"] == scores["accuracy"] and card["unsure_test_images"] == scores["unsure"]
+    assert (
+        card["test_accuracy"] == scores["accuracy"]
+        and card["unsure_test_images"] == scores["unsure"]
+    )
     assert card["test_time_flips"] is True and card["test_time_shifts"] is False
-    assert card["classes"] == list(source.CLASS_NAMES) and card["parameters"] == scores["parameters"]
+    assert (
+        card["classes"] == list(source.CLASS_NAMES) and card["parameters"] == scores["parameters"]
+    )
     assert client.get("/health").json() == {"status": "ok"}
 
 
@@ -208,23 +263,37 @@ def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
     for host in ("no.such.host.invalid", "a..b"):
         assert serve_model.main(["--run", str(BEST), "--host", host]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not there, for a server not imported yet
+    monkeypatch.setitem(
+        sys.modules, "uvicorn", None
+    )  # as if it were not there, for a server not imported yet
     monkeypatch.delitem(sys.modules, "tools.serving.server")
     monkeypatch.delattr("tools.serving.server")
     assert serve_model.main(["--run", str(BEST)]) == 1
-    assert 'not installed: uvicorn; try: python -m pip install -e ".[serve]"' in capsys.readouterr().err
+    assert (
+        'not installed: uvicorn; try: python -m pip install -e ".[serve]"'
+        in capsys.readouterr().err
+    )
 
 
 @pytest.fixture(scope="module")
 def server():
     """The URL of a server in a process of its own, which Ctrl-C ends without a complaint."""
-    process = subprocess.Popen([sys.executable, "-m", "tools.serve_model", "--run", str(BEST), "--port", "0"], cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.serve_model", "--run", str(BEST), "--port", "0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         line = next(line for line in process.stdout if line.startswith("Serving"))
         yield line.split()[2]
-        with socket.create_connection(("127.0.0.1", int(line.rpartition(":")[2].split()[0]))) as waiting:
-            waiting.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
+        with socket.create_connection(
+            ("127.0.0.1", int(line.rpartition(":")[2].split()[0]))
+        ) as waiting:
+            waiting.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
+            )
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "") and out == "Stopped.\n"
@@ -239,7 +308,9 @@ def test_malformed_uploads_do_not_disturb_it(server):
     Image.open(io.BytesIO(png(0, (200, 200)))).save(jpeg, "JPEG")
     uploads = load_server.malformed_uploads(png(), jpeg.getvalue(), 56)
     statuses = asyncio.run(load_server.malformed(port, uploads))
-    assert sum(statuses.values()) == 56 and all(status is None or status < 500 for status in statuses)
+    assert sum(statuses.values()) == 56 and all(
+        status is None or status < 500 for status in statuses
+    )
     assert {413, 415, 422} <= set(statuses)
     statuses, *_ = asyncio.run(load_server.together(port, [load_server.request(png())] * 64))
     assert statuses == [200] * 64
@@ -270,7 +341,8 @@ def test_a_browser_shows_the_answer(browser, server, tmp_path):
     page.locator("#choose:focus").wait_for()
     page.keyboard.press("Enter")
     best.wait_for()
-    # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it is filled.
+    # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it
+    # is filled.
     box = page.locator("#pad").bounding_box()
     first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
     page.mouse.move(*first)
@@ -290,14 +362,22 @@ def test_a_browser_shows_the_answer(browser, server, tmp_path):
 def test_the_api_keeps_to_its_schema(server):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
-    from schemathesis.specs.openapi.checks import positive_data_acceptance  # no schema can say that bytes are a picture
+    from schemathesis.specs.openapi.checks import (
+        positive_data_acceptance,
+    )  # no schema can say that bytes are a picture
 
     schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
     tried = set()
     for operation in schema.get_all_operations():
+
         @given(case=operation.ok().as_strategy())
-        @settings(max_examples=SCHEMATHESIS_EXAMPLES, deadline=None, derandomize=True, database=None,
-                  suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=SCHEMATHESIS_EXAMPLES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
         def keeps(case):
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import ROOT
-
 from fmnist import runs
 from fmnist.config import TrainConfig, parse_arguments
+from tests import ROOT
 from tools import tune_model
+from tools.tuning.space import SPACE
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed")
-from tools.tuning import report, study as studies  # noqa: E402
-from tools.tuning.space import SPACE  # noqa: E402
+report = pytest.importorskip("tools.tuning.report")
 
 PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a few seconds
 SMALL = ["--val-size", "100", "--epochs", "2", "--model", "lenet_l2"]
@@ -33,11 +32,14 @@ def tune(made_data, tmp_path, capsys):
         assert tune_model.main([*SMALL, "--output-dir", str(tmp_path), *options]) == code
         captured = capsys.readouterr()
         return captured.out if code == 0 else captured.err
+
     return run
 
 
 def study_of(folder):
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "journal.log")))
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+    )
     return optuna.load_study(study_name="study", storage=storage)
 
 
@@ -76,7 +78,11 @@ def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_a
         journal.write('{"op_code": 4, "cut')
     tune("--trials", "1")
     first, second = study_of(tmp_path / "study").trials
-    assert first.state.name == "FAIL" and second.state.name == "COMPLETE" and second.params == before.params
+    assert (
+        first.state.name == "FAIL"
+        and second.state.name == "COMPLETE"
+        and second.params == before.params
+    )
     assert second.user_attrs["run"] == "trial-0000"
     assert "1 epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
 
@@ -93,9 +99,12 @@ def test_studies_that_cannot_go_on_are_refused_in_a_line_and_kept(tune, tmp_path
     tune("--trials", "1")
     journal = (tmp_path / "study/journal.log").read_bytes()
     assert "made with other options" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
-    for options, said in ((["--epochs", "3"], "other options"), (["--model", "dropout_cnn"], "other options"),
-                          (["--storage", "postgresql+psycopg://nobody@127.0.0.1:1/none"], "cannot be opened"),
-                          (["--storage", "nonsense"], "cannot be opened")):
+    for options, said in (
+        (["--epochs", "3"], "other options"),
+        (["--model", "dropout_cnn"], "other options"),
+        (["--storage", "postgresql+psycopg://nobody@127.0.0.1:1/none"], "cannot be opened"),
+        (["--storage", "nonsense"], "cannot be opened"),
+    ):
         message = tune(*options, code=1)
         assert said in message and message.count("\n") == 1
     assert (tmp_path / "study/journal.log").read_bytes().startswith(journal)
@@ -107,13 +116,35 @@ def test_studies_that_cannot_go_on_are_refused_in_a_line_and_kept(tune, tmp_path
 
 @pytest.fixture
 def workers(real_data, tmp_path):
-    """Start tune_model.py in processes of their own, on real images, and stop what is left of them at the end."""
+    """Start tune_model.py in processes of their own, on real images, and stop what is left of them
+    at the end.
+    """
     started = []
 
     def start(*options):
-        command = [sys.executable, "-m", "tools.tune_model", "--data-dir", real_data, "--output-dir", tmp_path,
-                   "--model", "lenet_l2", "--limit", "1500", "--epochs", "6", "--trials", "4", *options]
-        started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        command = [
+            sys.executable,
+            "-m",
+            "tools.tune_model",
+            "--data-dir",
+            real_data,
+            "--output-dir",
+            tmp_path,
+            "--model",
+            "lenet_l2",
+            "--limit",
+            "1500",
+            "--epochs",
+            "6",
+            "--trials",
+            "4",
+            *options,
+        ]
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
         return started[-1]
 
     yield start
@@ -149,7 +180,9 @@ def test_a_killed_worker_loses_nothing(workers, tmp_path):
     states = [trial.state.name for trial in study.trials]
     assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 4
     again = [trial for trial in study.trials if trial.user_attrs["run"] == "trial-0000"]
-    assert [trial.state.name for trial in again] == ["FAIL", "COMPLETE"] and again[0].params == again[1].params
+    assert [trial.state.name for trial in again] == ["FAIL", "COMPLETE"] and again[
+        0
+    ].params == again[1].params
     assert "epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
 
 
@@ -167,12 +200,26 @@ def postgresql(tmp_path):
     if os.geteuid() == 0:  # whom PostgreSQL does not serve
         shutil.chown(folder, "postgres")
         other_user = {"user": "postgres", "cwd": folder}
-    subprocess.run([programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "tuner", "--no-sync"], check=True,
-                   capture_output=True, **other_user)
-    server = subprocess.Popen([programs / "postgres", "-D", folder / "data", "-k", folder, "-h", "127.0.0.1", "-p", port],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **other_user)
-    wait_for(lambda: subprocess.run([programs / "pg_isready", "-h", "127.0.0.1", "-p", port],
-                                    capture_output=True).returncode == 0)
+    subprocess.run(
+        [programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "tuner", "--no-sync"],
+        check=True,
+        capture_output=True,
+        **other_user,
+    )
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", folder / "data", "-k", folder, "-h", "127.0.0.1", "-p", port],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **other_user,
+    )
+    wait_for(
+        lambda: (
+            subprocess.run(
+                [programs / "pg_isready", "-h", "127.0.0.1", "-p", port], capture_output=True
+            ).returncode
+            == 0
+        )
+    )
     yield f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres"
     server.send_signal(signal.SIGINT)  # which does not wait for those that are connected
     server.wait()
@@ -183,7 +230,10 @@ def postgresql(tmp_path):
 @pytest.mark.slow
 def test_workers_share_a_study_in_postgresql(workers, postgresql, tmp_path):
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    both = [workers("--storage", postgresql, "--output-dir", str(tmp_path / str(number))) for number in (0, 1)]
+    both = [
+        workers("--storage", postgresql, "--output-dir", str(tmp_path / str(number)))
+        for number in (0, 1)
+    ]
     for process in both:
         finish(process)
     study = optuna.load_study(study_name="study", storage=postgresql)

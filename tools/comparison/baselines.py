@@ -8,46 +8,60 @@ Their settings are usual ones; none was tuned.
 """
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC, LinearSVC
 
 
-def flat(images):
+def flat(images: np.ndarray) -> np.ndarray:
+    """Return images as rows of pixels."""
     return images.reshape(len(images), -1)
 
 
-def hog_features(images):
+def hog_features(images: np.ndarray) -> np.ndarray:
     """Return histograms of oriented gradients (N, 1296).
 
     Dalal, Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
     """
     from skimage.feature import hog
 
-    return np.stack([hog(image[..., 0], orientations=9, pixels_per_cell=(4, 4), cells_per_block=(2, 2))
-                     for image in images]).astype(np.float32)
+    return np.stack(
+        [
+            hog(image[..., 0], orientations=9, pixels_per_cell=(4, 4), cells_per_block=(2, 2))
+            for image in images
+        ]
+    ).astype(np.float32)
 
 
-def on_pixels(classifier):
+def on_pixels(classifier: BaseEstimator) -> Pipeline:
+    """Return a classifier of images by their pixels."""
     return make_pipeline(FunctionTransformer(flat), classifier)
 
 
-def hog_svm(seed):
+def hog_svm(seed: int) -> Pipeline:
+    """Return a support vector machine on histograms of oriented gradients."""
     # Fewer directions than features: the time of a kernel machine grows with them.
-    return make_pipeline(FunctionTransformer(hog_features), PCA(128, random_state=seed), SVC(C=10, cache_size=2000))
+    return make_pipeline(
+        FunctionTransformer(hog_features), PCA(128, random_state=seed), SVC(C=10, cache_size=2000)
+    )
 
 
 BASELINES = {
     "dummy": lambda seed: on_pixels(DummyClassifier(strategy="uniform", random_state=seed)),
-    "logistic_regression": lambda seed: on_pixels(LogisticRegression(C=0.01, max_iter=500, random_state=seed)),
+    "logistic_regression": lambda seed: on_pixels(
+        LogisticRegression(C=0.01, max_iter=500, random_state=seed)
+    ),
     "linear_svm": lambda seed: on_pixels(LinearSVC(C=0.01, dual=False, random_state=seed)),
     "knn": lambda seed: on_pixels(KNeighborsClassifier(5, weights="distance")),
-    "random_forest": lambda seed: on_pixels(RandomForestClassifier(200, n_jobs=-1, random_state=seed)),
+    "random_forest": lambda seed: on_pixels(
+        RandomForestClassifier(200, n_jobs=-1, random_state=seed)
+    ),
     "gradient_boosting": lambda seed: on_pixels(HistGradientBoostingClassifier(random_state=seed)),
     "hog_svm": hog_svm,
 }

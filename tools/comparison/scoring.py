@@ -30,10 +30,16 @@ def score_network(config: TrainConfig) -> dict[str, Any]:
     keras.backend.clear_session()  # of the trainings before, in this process
     run = train_or_resume(config)
     scores = evaluate(run, config.data_dir)
-    return {"parameters": scores["parameters"], "seconds": sum(row["seconds"] for row in runs.load_history(run)),
-            "latency_ms": metrics.latency(predictor(runs.load_model(run)), IMAGE_SHAPE),
-            "train_accuracy": scores["train"]["accuracy"], "val_accuracy": scores["validation"]["accuracy"],
-            "accuracy": scores["accuracy"], **macro_scores(scores["per_class"]), "predicted": predicted_classes(run)}
+    return {
+        "parameters": scores["parameters"],
+        "seconds": sum(row["seconds"] for row in runs.load_history(run)),
+        "latency_ms": metrics.latency(predictor(runs.load_model(run)), IMAGE_SHAPE),
+        "train_accuracy": scores["train"]["accuracy"],
+        "val_accuracy": scores["validation"]["accuracy"],
+        "accuracy": scores["accuracy"],
+        **macro_scores(scores["per_class"]),
+        "predicted": predicted_classes(run),
+    }
 
 
 def score_baseline(name: str, config: TrainConfig) -> dict[str, Any]:
@@ -52,11 +58,16 @@ def score_baseline(name: str, config: TrainConfig) -> dict[str, Any]:
 
     labels, test = dataset.test.labels, classifier.predict(dataset.test.images)
     sample = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
-    return {"parameters": None, "seconds": seconds,
-            "latency_ms": metrics.latency(lambda image: classifier.predict(image[None]), IMAGE_SHAPE),
-            "train_accuracy": accuracy(sample), "val_accuracy": accuracy(dataset.validation),
-            "accuracy": metrics.accuracy(labels, probabilities(test)),
-            **macro_scores(metrics.per_class(labels, probabilities(test), CLASS_NAMES)), "predicted": digits(test)}
+    return {
+        "parameters": None,
+        "seconds": seconds,
+        "latency_ms": metrics.latency(lambda image: classifier.predict(image[None]), IMAGE_SHAPE),
+        "train_accuracy": accuracy(sample),
+        "val_accuracy": accuracy(dataset.validation),
+        "accuracy": metrics.accuracy(labels, probabilities(test)),
+        **macro_scores(metrics.per_class(labels, probabilities(test), CLASS_NAMES)),
+        "predicted": digits(test),
+    }
 
 
 def macro_scores(per_class: dict[str, Any]) -> dict[str, float]:

@@ -65,8 +65,13 @@ def write_litert(model: keras.Model, path: Path, images: np.ndarray) -> None:
 
 def write_litert_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
     """Write the export of a model."""
-    model.export(path, format="litert", verbose=False, optimizations=[tf.lite.Optimize.DEFAULT],
-                 representative_dataset=lambda: ([image[None]] for image in images[:CALIBRATION]))
+    model.export(
+        path,
+        format="litert",
+        verbose=False,
+        optimizations=[tf.lite.Optimize.DEFAULT],
+        representative_dataset=lambda: ([image[None]] for image in images[:CALIBRATION]),
+    )
 
 
 def load_litert(path: Path, batch: int) -> Predict:
@@ -88,7 +93,11 @@ def load_litert(path: Path, batch: int) -> Predict:
 
 FORMATS = {
     "saved_model": Format("saved_model/1", (), write_saved_model, load_saved_model, exact=True),
-    "onnx": Format("model.onnx", ("tf2onnx", "onnx", "onnxruntime"), write_onnx, load_onnx, exact=True),
+    "onnx": Format(
+        "model.onnx", ("tf2onnx", "onnx", "onnxruntime"), write_onnx, load_onnx, exact=True
+    ),
     "litert": Format("model.tflite", ("ai_edge_litert",), write_litert, load_litert, exact=True),
-    "litert_int8": Format("model_int8.tflite", ("ai_edge_litert",), write_litert_int8, load_litert, exact=False),
+    "litert_int8": Format(
+        "model_int8.tflite", ("ai_edge_litert",), write_litert_int8, load_litert, exact=False
+    ),
 }

@@ -41,17 +41,22 @@ def find(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def predict(paths: Sequence[Path], classifier: Classifier,
-            figures: Path | None = None) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
-    """Return the predictions of picture files, and of those that cannot be read why, both by their path.
+def predict(
+    paths: Sequence[Path], classifier: Classifier, figures: Path | None = None
+) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
+    """Return the predictions of picture files, and why others cannot be read, by their path.
 
     Args:
+        paths: of the files.
+        classifier: of classifier.load_classifier().
         figures: a folder for figures of them; none where it is None.
     """
     predictions, unreadable, drawn = {}, {}, []
     for start in range(0, len(paths), BATCH):
         photos = {}
-        for path in track(paths[start:start + BATCH], f"Pictures from {start + 1:,} of {len(paths):,}"):
+        for path in track(
+            paths[start : start + BATCH], f"Pictures from {start + 1:,} of {len(paths):,}"
+        ):
             try:
                 photos[path] = photo.read(path)
             except (photo.PhotoError, OSError) as error:
@@ -59,24 +64,40 @@ def predict(paths: Sequence[Path], classifier: Classifier,
         if not photos:
             continue
         probabilities, doubts = classifier.classify(list(photos.values()))
-        predictions |= {path: prediction(*result) for path, *result in zip(photos, probabilities, doubts)}
+        predictions |= {
+            path: prediction(*result)
+            for path, *result in zip(photos, probabilities, doubts, strict=True)
+        }
         if figures:
-            drawn += zip(photos.items(), probabilities)
+            drawn += zip(photos.items(), probabilities, strict=True)
     if drawn:
         draw(figures, drawn, predictions)
     return predictions, unreadable
 
 
-def draw(folder: Path, drawn: Sequence[tuple[tuple[Path, photo.Photo], np.ndarray]],
-         predictions: dict[Path, dict[str, Any]]) -> None:
-    """Write figures of ON_A_FIGURE photographs each. drawn: pairs of (path, Photo) and probabilities."""
+def draw(
+    folder: Path,
+    drawn: Sequence[tuple[tuple[Path, photo.Photo], np.ndarray]],
+    predictions: dict[Path, dict[str, Any]],
+) -> None:
+    """Write figures of ON_A_FIGURE photographs each.
+
+    drawn: pairs of (path, Photo) and probabilities.
+    """
     with atomic_io.atomic_writes(folder) as temporary:
         pages = range(0, len(drawn), ON_A_FIGURE)
         for page, start in enumerate(track(pages, "Figures"), 1):
-            part = drawn[start:start + ON_A_FIGURE]
-            titles = [f"{path.name} (unsure)" if predictions[path]["unsure"] else path.name for (path, _), _ in part]
-            figure = photographs([converted for (_, converted), _ in part],
-                                 [probabilities for _, probabilities in part], titles, CLASS_NAMES)
+            part = drawn[start : start + ON_A_FIGURE]
+            titles = [
+                f"{path.name} (unsure)" if predictions[path]["unsure"] else path.name
+                for (path, _), _ in part
+            ]
+            figure = photographs(
+                [converted for (_, converted), _ in part],
+                [probabilities for _, probabilities in part],
+                titles,
+                CLASS_NAMES,
+            )
             figure.savefig(temporary / f"predictions-{page}.png", dpi=110)
     for page in itertools.count(len(pages) + 1):  # of an earlier call, with more pictures
         if not (path := folder / f"predictions-{page}.png").exists():
@@ -86,5 +107,10 @@ def draw(folder: Path, drawn: Sequence[tuple[tuple[Path, photo.Photo], np.ndarra
 
 def track(items: Sequence[Any], description: str) -> Iterable[Any]:
     """Return the items, with a progress bar on the terminal where they are many."""
-    return rich.progress.track(items, description, console=Console(stderr=True), transient=True,
-                               disable=len(items) < 20 or not sys.stderr.isatty())
+    return rich.progress.track(
+        items,
+        description,
+        console=Console(stderr=True),
+        transient=True,
+        disable=len(items) < 20 or not sys.stderr.isatty(),
+    )

@@ -22,6 +22,7 @@ class MicroBatcher:
         self.compute, self.waiting, self.task = compute, [], None
 
     async def __call__(self, item: Any) -> Any:
+        """Return the result of an item, or raise what computing it raised."""
         future = asyncio.get_running_loop().create_future()
         self.waiting.append((item, future))
         if self.task is None:
@@ -32,15 +33,17 @@ class MicroBatcher:
         """Compute until nothing waits."""
         while self.waiting:
             batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
-            items, futures = zip(*batch)
+            items, futures = zip(*batch, strict=True)
             try:
                 results = await asyncio.to_thread(self.compute, items)
             except Exception as error:
                 results = [error] * len(futures)
-            for future, result in zip(futures, results):
+            for future, result in zip(futures, results, strict=True):
                 if future.done():  # who asked has gone
                     continue
-                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+                future.set_exception(result) if isinstance(
+                    result, Exception
+                ) else future.set_result(result)
         self.task = None
 
 
@@ -53,8 +56,8 @@ def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         if len(images) == 1:
             return predict_one(images[0])[None]
         padded = np.zeros((MAX_BATCH, *SHAPE), np.float32)
-        padded[:len(images)] = images
-        return predict_many(padded).numpy()[:len(images)]
+        padded[: len(images)] = images
+        return predict_many(padded).numpy()[: len(images)]
 
     for count in (1, MAX_BATCH):
         predict(np.zeros((count, *SHAPE), np.float32))

@@ -7,12 +7,13 @@ from starlette.responses import JSONResponse
 
 
 class RequestSizeLimit:
-    """ASGI middleware that responds 413 before more than so many bytes of a request are in memory."""
+    """ASGI middleware that responds 413 before too many bytes of a request are in memory."""
 
     def __init__(self, app: Any, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         too_large = f"the request has more than {self.max_bytes:,} bytes"

@@ -26,8 +26,11 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen(1024)
         return listening
     except (OSError, UnicodeError) as error:
-        raise ServeError(f"cannot listen on {host}, port {port} ({cli.one_line(error)}); choose another --port or "
-                         "--host") from None
+        raise ServeError(
+            f"cannot listen on {host}, port {port} ({cli.one_line(error)}); choose another --port "
+            "or "
+            "--host"
+        ) from None
 
 
 def serve(app: fastapi.FastAPI, listening: socket.socket) -> None:
@@ -35,9 +38,14 @@ def serve(app: fastapi.FastAPI, listening: socket.socket) -> None:
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"Serving at http://{host}:{port} until Ctrl-C", flush=True)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # clients are told of their mistakes
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False,
-                                           timeout_graceful_shutdown=LAST_SECONDS))
+    logging.getLogger("python_multipart").setLevel(
+        logging.ERROR
+    )  # clients are told of their mistakes
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="error", access_log=False, timeout_graceful_shutdown=LAST_SECONDS
+        )
+    )
     # What was cut off at the end is no error.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     with contextlib.suppress(KeyboardInterrupt):

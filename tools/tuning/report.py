@@ -43,12 +43,20 @@ def write(folder: Path, study: optuna.Study, winner: TrainConfig) -> None:
         rows.append([trial.number, f"{100 * trial.value:.2f}", *(settings[name] for name in names)])
     with atomic_io.atomic_writes(folder) as temporary:
         html_report.write(
-            temporary, f"The study {study.study_name}",
-            [html_report.paragraph(f"{len(complete)} trials finished, {pruned} given up early. The most accurate on "
-                                   f"validation images: {complete[0].value:.2%}, by"),
-             html_report.paragraph(command(winner)),
-             html_report.table(["trial", "validation, %", *names], rows)],
-            draw(study) if len(complete) > 1 else {}, CAPTIONS)
+            temporary,
+            f"The study {study.study_name}",
+            [
+                html_report.paragraph(
+                    f"{len(complete)} trials finished, {pruned} given up early. The most accurate "
+                    "on "
+                    f"validation images: {complete[0].value:.2%}, by"
+                ),
+                html_report.paragraph(command(winner)),
+                html_report.table(["trial", "validation, %", *names], rows),
+            ],
+            draw(study) if len(complete) > 1 else {},
+            CAPTIONS,
+        )
 
 
 def draw(study: optuna.Study) -> dict[str, Figure]:

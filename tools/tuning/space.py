@@ -1,4 +1,4 @@
-"""What a search varies: settings of TrainConfig, each with a list of values or the ends of a range."""
+"""What a search varies: settings of TrainConfig, with their values or the ends of a range."""
 
 from typing import Any
 
@@ -20,11 +20,17 @@ DIGITS = 3  # of what is drawn from a range, so that the winner's command can be
 
 def space_of(model: str) -> dict[str, list | tuple[float, float]]:
     """Return the part of SPACE that a network has."""
-    return {name: values for name, values in SPACE.items()
-            if name not in NETWORK_SETTINGS or name in MODEL_OPTIONS[model]}
+    return {
+        name: values
+        for name, values in SPACE.items()
+        if name not in NETWORK_SETTINGS or name in MODEL_OPTIONS[model]
+    }
 
 
 def settings_of(params: dict[str, Any], space: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that the parameters of a trial stand for."""
-    return {name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-            for name, value in params.items() if name in space}
+    return {
+        name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for name, value in params.items()
+        if name in space
+    }

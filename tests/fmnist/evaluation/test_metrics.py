@@ -5,16 +5,20 @@ from sklearn.metrics import log_loss
 from fmnist.evaluation import metrics
 
 LABELS = np.array([0, 0, 1, 2])
-PROBABILITIES = np.array([[.8, .1, .1], [.3, .6, .1], [.2, .7, .1], [.1, .1, .8]])
+PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
 
 
 def test_accuracy_and_cross_entropy():
     assert metrics.accuracy(LABELS, PROBABILITIES) == 0.75
-    assert metrics.cross_entropy(LABELS, PROBABILITIES) == pytest.approx(log_loss(LABELS, PROBABILITIES))
+    assert metrics.cross_entropy(LABELS, PROBABILITIES) == pytest.approx(
+        log_loss(LABELS, PROBABILITIES)
+    )
 
 
 def test_a_probability_of_zero_is_not_infinitely_wrong():
-    assert metrics.cross_entropy(np.array([0]), np.array([[0., 1.]])) == pytest.approx(-np.log(1e-7))
+    assert metrics.cross_entropy(np.array([0]), np.array([[0.0, 1.0]])) == pytest.approx(
+        -np.log(1e-7)
+    )
 
 
 def test_the_interval_is_wilsons():
@@ -30,7 +34,12 @@ def test_rows_of_the_confusion_matrix_are_true_classes():
 
 def test_per_class_scores_and_their_averages():
     report = metrics.per_class(LABELS, PROBABILITIES, ("a", "b", "c"))
-    assert report["a"] == {"precision": 1, "recall": 0.5, "f1-score": pytest.approx(2 / 3), "support": 2}
+    assert report["a"] == {
+        "precision": 1,
+        "recall": 0.5,
+        "f1-score": pytest.approx(2 / 3),
+        "support": 2,
+    }
     assert report["macro avg"]["recall"] == pytest.approx(2.5 / 3)
     assert report["weighted avg"]["recall"] == pytest.approx(0.75)
 
@@ -60,7 +69,9 @@ def test_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
     # Confidences .8, .8, .7, .6 in three bins: all are right but the last.
     error = (2 * abs(0.8 - 1) + abs(0.7 - 1) + abs(0.6 - 0)) / 4
     assert metrics.calibration_error(LABELS, PROBABILITIES) == pytest.approx(error)
-    counts, confidences, accuracies = metrics.reliability(np.array([0, 1]), np.array([[1., 0.], [1., 0.]]))
+    counts, confidences, accuracies = metrics.reliability(
+        np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    )
     assert counts.tolist() == [0] * 14 + [2] and (confidences[-1], accuracies[-1]) == (1, 0.5)
 
 
@@ -75,5 +86,10 @@ def test_the_interval_of_a_difference_knows_ties_from_differences():
     difference, low, high = metrics.difference_interval(worse, one)
     assert low < difference < high < -0.02
     assert metrics.difference_interval(one, one)[0] == 0
-    # The same images in both: a bootstrap of each by itself would be wider than what both have in common.
-    assert metrics.difference_interval(worse[:1], one[:1])[2] - metrics.difference_interval(worse[:1], one[:1])[1] < 0.025
+    # The same images in both: a bootstrap of each by itself would be wider than what both have in
+    # common.
+    assert (
+        metrics.difference_interval(worse[:1], one[:1])[2]
+        - metrics.difference_interval(worse[:1], one[:1])[1]
+        < 0.025
+    )

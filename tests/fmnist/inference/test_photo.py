@@ -1,14 +1,11 @@
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist.inference import photo
-
 from benchmarks import photographs
+from fmnist.inference import photo
 
 
 def boot():
@@ -20,17 +17,23 @@ def boot():
     return image
 
 
-def picture_of(image, ground=(1, 1, 1), colour=(0.1, 0.2, 0.5), size=(200, 300), edge=112, place=(40, 150)):
+def picture_of(
+    image, ground=(1, 1, 1), colour=(0.1, 0.2, 0.5), size=(200, 300), edge=112, place=(40, 150)
+):
     """Return (height, width, 3) uint8."""
     share = np.zeros((*size, 1))
-    share[place[0]:place[0] + edge, place[1]:place[1] + edge, 0] = np.kron(image, np.ones((edge // 28, edge // 28)))
+    share[place[0] : place[0] + edge, place[1] : place[1] + edge, 0] = np.kron(
+        image, np.ones((edge // 28, edge // 28))
+    )
     pixels = np.array(ground) + share * (np.array(colour) - np.array(ground))
     return (255 * pixels).round().astype(np.uint8)
 
 
 def file_of(picture, kind="PNG", **options):
     stream = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+        stream, kind, **options
+    )
     return io.BytesIO(stream.getvalue())
 
 
@@ -41,14 +44,20 @@ def assert_is_boot(seen, off=0.04):
     assert seen.doubts == []
 
 
-GROUNDS = {"white": ((1, 1, 1), (0.1, 0.2, 0.5)), "black": ((0, 0, 0), (0.9, 0.3, 0.3)),
-           "grey, darker": ((0.5, 0.5, 0.5), (0.1, 0.1, 0.2)), "grey, lighter": ((0.5, 0.5, 0.5), (0.9, 1, 0.9)),
-           "red and blue": ((0.8, 0.1, 0.1), (0.1, 0.1, 0.8))}
+GROUNDS = {
+    "white": ((1, 1, 1), (0.1, 0.2, 0.5)),
+    "black": ((0, 0, 0), (0.9, 0.3, 0.3)),
+    "grey, darker": ((0.5, 0.5, 0.5), (0.1, 0.1, 0.2)),
+    "grey, lighter": ((0.5, 0.5, 0.5), (0.9, 1, 0.9)),
+    "red and blue": ((0.8, 0.1, 0.1), (0.1, 0.1, 0.8)),
+}
 
 
 @pytest.mark.parametrize("ground, colour", GROUNDS.values(), ids=GROUNDS)
 def test_the_object_is_found_on_any_ground_and_fills_the_frame(ground, colour):
-    seen = photo.convert(picture_of(boot(), ground, colour, edge=112, place=(40, 150), size=(160, 280)))
+    seen = photo.convert(
+        picture_of(boot(), ground, colour, edge=112, place=(40, 150), size=(160, 280))
+    )
     assert_is_boot(seen)
     assert seen.box == (150, 40 + 6 * 4, 262, 40 + 22 * 4)
 
@@ -57,7 +66,9 @@ def test_light_from_one_side_and_noise_are_taken_for_ground():
     picture = picture_of(boot(), (0.9, 0.9, 0.85)).astype(float)
     light = np.linspace(1, 0.7, 300)[None, :, None] * np.linspace(0.85, 1, 200)[:, None, None]
     noisy = picture * light + np.random.default_rng(0).normal(0, 3, picture.shape)
-    assert_is_boot(photo.read(file_of(noisy.clip(0, 255).astype(np.uint8), "JPEG", quality=80)), off=0.07)
+    assert_is_boot(
+        photo.read(file_of(noisy.clip(0, 255).astype(np.uint8), "JPEG", quality=80)), off=0.07
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -74,16 +85,22 @@ def grey16(picture):
 
 
 MODES = {
-    "RGB": lambda picture: picture, "L": lambda picture: picture.convert("L"), "16 bit": grey16,
-    "palette": lambda picture: picture.quantize(16), "1 bit": lambda picture: picture.convert("1", dither=0),
-    "grey with alpha": lambda picture: picture.convert("LA"), "RGBA": lambda picture: picture.convert("RGBA"),
+    "RGB": lambda picture: picture,
+    "L": lambda picture: picture.convert("L"),
+    "16 bit": grey16,
+    "palette": lambda picture: picture.quantize(16),
+    "1 bit": lambda picture: picture.convert("1", dither=0),
+    "grey with alpha": lambda picture: picture.convert("LA"),
+    "RGBA": lambda picture: picture.convert("RGBA"),
 }
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_kind_of_png_is_read(mode):
     levels = 0.4 if mode == "1 bit" else 0.05  # a bit has no greys
-    assert_is_boot(photo.read(file_of(MODES[mode](Image.fromarray(picture_of(boot()))))), off=levels)
+    assert_is_boot(
+        photo.read(file_of(MODES[mode](Image.fromarray(picture_of(boot()))))), off=levels
+    )
 
 
 def test_jpeg_of_four_colours_and_webp_are_read():
@@ -110,7 +127,9 @@ def test_an_image_of_the_data_set_stays_as_it_is(negative):
     assert seen.box == (0, 0, 28, 28) and seen.doubts == []
 
 
-@pytest.mark.parametrize("ground", [np.s_[[0, -1]], np.s_[0]], ids=["half of the border", "a quarter of it"])
+@pytest.mark.parametrize(
+    "ground", [np.s_[[0, -1]], np.s_[0]], ids=["half of the border", "a quarter of it"]
+)
 def test_an_image_without_much_ground_stays_as_it_is_too(ground):
     image = np.linspace(0.4, 1, 28 * 28, dtype=np.float32).reshape(28, 28)
     image[ground] = 0
@@ -129,10 +148,12 @@ def test_pictures_that_cannot_be_right_are_doubted():
     rng = np.random.default_rng(0)
     assert "cluttered" in doubts_of(rng.integers(0, 256, (120, 160, 3), np.uint8))
     assert "hardly differs" in doubts_of(np.full((120, 160, 3), 130, np.uint8))
-    assert "hardly differs" in doubts_of(picture_of(boot(), (0.5, 0.5, 0.5), (0.52, 0.52, 0.52), size=(150, 150), place=(20, 20)))
+    assert "hardly differs" in doubts_of(
+        picture_of(boot(), (0.5, 0.5, 0.5), (0.52, 0.52, 0.52), size=(150, 150), place=(20, 20))
+    )
     several = np.full((150, 150, 3), 255, np.uint8)
     for left in (10, 60, 110):
-        several[50:100, left:left + 30] = 0
+        several[50:100, left : left + 30] = 0
     assert "several" in doubts_of(several)
 
 
@@ -143,13 +164,23 @@ def test_dust_is_not_the_object():
     assert_is_boot(photo.convert(np.asarray(photo.reduced(Image.fromarray(picture)))), off=0.06)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 3), (1, 160), (160, 1), (28, 28), (28, 29), (5, 160)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 2), (2, 1), (3, 3), (1, 160), (160, 1), (28, 28), (28, 29), (5, 160)]
+)
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.filterwarnings("error")
 def test_a_picture_of_any_shape_gives_an_image(shape, noisy):
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8) if noisy else np.zeros((*shape, 3), np.uint8)
+    picture = (
+        np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        if noisy
+        else np.zeros((*shape, 3), np.uint8)
+    )
     image = photo.convert(picture).image
-    assert image.shape == (28, 28, 1) and np.isfinite(image).all() and 0 <= image.min() <= image.max() <= 1
+    assert (
+        image.shape == (28, 28, 1)
+        and np.isfinite(image).all()
+        and 0 <= image.min() <= image.max() <= 1
+    )
 
 
 @pytest.mark.filterwarnings("error")
@@ -158,8 +189,14 @@ def test_what_is_no_picture_is_refused_in_a_line(tmp_path):
     bomb, larger = io.BytesIO(), io.BytesIO()
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
     Image.new("1", (20_000, 20_000)).save(larger, "PNG")
-    for content, said in ((b"", "not one of"), (larger.getvalue(), "megapixels"), (b"GIF89a" + bytes(50), "not one of"),
-                          (whole[:len(whole) // 2], "broken"), (whole[:20], "broken"), (bomb.getvalue(), "megapixels")):
+    for content, said in (
+        (b"", "not one of"),
+        (larger.getvalue(), "megapixels"),
+        (b"GIF89a" + bytes(50), "not one of"),
+        (whole[: len(whole) // 2], "broken"),
+        (whole[:20], "broken"),
+        (bomb.getvalue(), "megapixels"),
+    ):
         with pytest.raises(photo.PhotoError, match=said) as error:
             photo.read(io.BytesIO(content))
         assert "\n" not in str(error.value)
@@ -179,7 +216,11 @@ def test_damaged_files_give_a_photo_or_one_kind_of_error(kind):
         for place in rng.integers(len(whole), size=rng.integers(1, 20)):
             damaged[place] = rng.integers(256)
         try:
-            outcomes.add(photo.read(io.BytesIO(damaged[:rng.integers(len(whole) // 2, len(whole) + 1)])).image.shape)
+            outcomes.add(
+                photo.read(
+                    io.BytesIO(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])
+                ).image.shape
+            )
         except photo.PhotoError:
             outcomes.add(None)
     assert outcomes <= {(28, 28, 1), None} and None in outcomes

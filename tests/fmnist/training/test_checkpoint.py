@@ -5,12 +5,20 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist import atomic_io
-from fmnist import runs
 import train_cnn
+from fmnist import atomic_io, runs
 from fmnist.training import checkpoint
 
-OPTIONS = ["--val-size", "100", "--batch-size", "100", "--learning-rate", "0.003", "--augment", "flip+shift"]
+OPTIONS = [
+    "--val-size",
+    "100",
+    "--batch-size",
+    "100",
+    "--learning-rate",
+    "0.003",
+    "--augment",
+    "flip+shift",
+]
 
 
 class Killed(BaseException):
@@ -24,8 +32,14 @@ def train(tmp_path, name, *options):
 
 def outcome(run):
     """All that a finished run leaves, but for the seconds."""
-    assert sorted(path.name for path in run.iterdir()) == ["config.json", "history.csv", "model.keras"]
-    rows = [[value for key, value in row.items() if key != "seconds"] for row in runs.load_history(run)]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json",
+        "history.csv",
+        "model.keras",
+    ]
+    rows = [
+        [value for key, value in row.items() if key != "seconds"] for row in runs.load_history(run)
+    ]
     return rows, runs.load_model(run).get_weights()
 
 
@@ -38,7 +52,9 @@ def assert_same(run, other):
 
 
 def kill_at(monkeypatch, count):
-    """Let the count-th file that is put in its place be the last thing that happens, or nearly happens."""
+    """Let the count-th file that is put in its place be the last thing that happens, or nearly
+    happens.
+    """
     replace, left = os.replace, [count]
 
     def replace_or_die(*paths):
@@ -54,11 +70,28 @@ def kill_at(monkeypatch, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [
-    ["--schedule", "plateau", "--patience", "4", "--epochs", "12", "--dropout", "0"],
-    ["--recipe", "quick", "--dropout", "0.2", "--epochs", "4", "--ema-epochs", "2", "--members", "2"],
-], ids=["classic", "quick"])
-def test_a_run_that_was_killed_often_ends_as_one_that_was_not(unlearnable_data, tmp_path, monkeypatch, options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--schedule", "plateau", "--patience", "4", "--epochs", "12", "--dropout", "0"],
+        [
+            "--recipe",
+            "quick",
+            "--dropout",
+            "0.2",
+            "--epochs",
+            "4",
+            "--ema-epochs",
+            "2",
+            "--members",
+            "2",
+        ],
+    ],
+    ids=["classic", "quick"],
+)
+def test_a_run_that_was_killed_often_ends_as_one_that_was_not(
+    unlearnable_data, tmp_path, monkeypatch, options
+):
     states, finish = {}, runs.finish  # weights, optimizer and averages
 
     def note_state_and_finish(run):
@@ -68,7 +101,8 @@ def test_a_run_that_was_killed_often_ends_as_one_that_was_not(unlearnable_data, 
     monkeypatch.setattr(runs, "finish", note_state_and_finish)
     whole, kills = train(tmp_path, "whole", *options), 0
     arguments = [*OPTIONS, "--runs-dir", str(tmp_path), "--name", "broken", *options]
-    # Counted in files: before the first state, among the second epoch's, after the weights, behind the last one.
+    # Counted in files: before the first state, among the second epoch's, after the weights, behind
+    # the last one.
     for count in (3.5, 5, 1, 20):
         with monkeypatch.context() as patch:
             kill_at(patch, count)
@@ -108,7 +142,10 @@ def test_what_cannot_be_resumed_is_one_line(broken_off, capfd, monkeypatch):
     assert state.read_bytes() == content[:-100]
     state.write_bytes(content)
     settings = runs.load_config(broken_off)
-    for change, word in (({"model": "gap_cnn"}, "another network"), ({"fingerprint": "0"}, "other data")):
+    for change, word in (
+        ({"model": "gap_cnn"}, "another network"),
+        ({"fingerprint": "0"}, "other data"),
+    ):
         atomic_io.write_json(config, settings | change)
         assert word in complaint(capfd, "--resume", str(broken_off))
     atomic_io.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
@@ -120,14 +157,19 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
     run = train(tmp_path, "run", "--epochs", "1")
     before = (run / "model.keras").read_bytes()
     settings = runs.load_config(run)
-    atomic_io.write_json(run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"})  # an old one
+    atomic_io.write_json(
+        run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"}
+    )  # an old one
     assert train_cnn.main(["--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1
     assert "no unfinished run" in capsys.readouterr().err
 
 
-def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_look_at_it(made_data, tmp_path):
+@pytest.mark.slow
+def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_look_at_it(
+    made_data, tmp_path
+):
     run = train(tmp_path, "run", "--epochs", "1")
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()

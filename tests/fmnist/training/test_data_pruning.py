@@ -22,13 +22,17 @@ def pruning():
 
 def test_hard_images_train_in_every_epoch_and_easy_ones_in_turn(pruning):
     easy = int(EASY_SHARE * COUNT)
-    first, second, third = ([array.numpy() for array in pruning.choose(epoch)] for epoch in (4, 5, 6))
+    first, second, third = (
+        [array.numpy() for array in pruning.choose(epoch)] for epoch in (4, 5, 6)
+    )
     for numbers, _, _ in (first, second):
         assert len(set(numbers)) == len(numbers) == pruning.size == COUNT - easy // 2
         assert set(range(easy, COUNT)) <= set(numbers)
     assert set(first[0]) | set(second[0]) == set(range(COUNT))
     for (numbers, turns, _), (later_numbers, later_turns, _), images in (
-            (first, second, range(easy, COUNT)), (first, third, range(0, easy, 2))):
+        (first, second, range(easy, COUNT)),
+        (first, third, range(0, easy, 2)),
+    ):
         for image in images:  # the next time it is the next turn
             assert later_turns[later_numbers == image] == turns[numbers == image] + 1
 
@@ -49,8 +53,9 @@ def test_the_batches_of_pruned_data_are_its_images_with_their_labels_and_weights
     stream = tf.Variable([0, 3])
     batches = data.batches(part, 16, shuffle=stream, pruning=pruning)
     assert len(batches) == -(-pruning.size // 16)
-    (images, numbers), labels, weights = (
-        tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches.as_numpy_iterator()))
+    (images, numbers), labels, weights = tf.nest.map_structure(
+        lambda *parts: np.concatenate(parts), *batches.as_numpy_iterator()
+    )
     wanted, _, wanted_weights = (array.numpy() for array in pruning.choose(3))
     assert sorted(numbers) == sorted(wanted) and list(numbers) != sorted(numbers)
     np.testing.assert_array_equal(images, part.images[numbers])

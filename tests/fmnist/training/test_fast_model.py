@@ -15,8 +15,16 @@ def test_pooling_before_the_activation_is_the_same_function():
     textbook = build_model("dropout_cnn")
     network = accelerated_network(textbook, (0, 0), None)
     kinds = [type(layer).__name__ for layer in network.layers]
-    assert kinds[:5] == ["Cropping2D", "PooledConvolution", "Activation", "PooledConvolution", "Activation"]
-    np.testing.assert_allclose(network.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6)
+    assert kinds[:5] == [
+        "Cropping2D",
+        "PooledConvolution",
+        "Activation",
+        "PooledConvolution",
+        "Activation",
+    ]
+    np.testing.assert_allclose(
+        network.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6
+    )
 
 
 def test_only_a_monotone_activation_lets_pooling_come_first():
@@ -24,7 +32,9 @@ def test_only_a_monotone_activation_lets_pooling_come_first():
     network = keras.Sequential([keras.Input((28, 28, 1)), convolution, pooling])
     layers = accelerated_network(network, (0, 0), None).layers
     assert layers[-2:] == [convolution, pooling]
-    np.testing.assert_allclose(accelerated_network(network, (0, 0), None)(IMAGES), network(IMAGES), atol=1e-6)
+    np.testing.assert_allclose(
+        accelerated_network(network, (0, 0), None)(IMAGES), network(IMAGES), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
@@ -35,16 +45,20 @@ def test_the_accelerated_model_is_the_same_function_of_the_same_weights(name, me
             weight.assign(weight + 0.1)
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     np.testing.assert_allclose(fast_model(IMAGES), model(IMAGES), atol=1e-6)
-    assert {id(weight) for weight in fast_model.trainable_weights} == {id(weight) for weight in model.trainable_weights}
+    assert {id(weight) for weight in fast_model.trainable_weights} == {
+        id(weight) for weight in model.trainable_weights
+    }
     assert float(sum(fast_model.losses)) == pytest.approx(float(sum(model.losses)))
 
     labels = np.arange(len(IMAGES)) % 10
     gradients = []
     for network in (model, fast_model):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, network(IMAGES)))
+            loss = tf.reduce_mean(
+                keras.losses.sparse_categorical_crossentropy(labels, network(IMAGES))
+            )
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
-    for expected, gradient in zip(*gradients):
+    for expected, gradient in zip(*gradients, strict=True):
         np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
@@ -61,10 +75,12 @@ def test_the_accelerated_model_normalises_batches_and_keeps_averages_as_the_netw
             loss = tf.reduce_mean(network(images, training=True)[:, 0])
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
         averages.append([weight.numpy() for weight in model.non_trainable_weights])
-    for expected, gradient in zip(*gradients):
+    for expected, gradient in zip(*gradients, strict=True):
         np.testing.assert_allclose(gradient, expected, atol=1e-5)
-    for expected, average in zip(*averages):
-        assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))  # neither 0s nor 1s
+    for expected, average in zip(*averages, strict=True):
+        assert not np.array_equal(
+            expected, np.full_like(expected, round(expected.mean()))
+        )  # neither 0s nor 1s
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -73,14 +89,22 @@ def test_the_answer_of_several_members_is_their_mean_and_each_learns_by_itself()
     model = build_model("allconv_cnn", members=3)
     networks = members_of(model)
     answers = [network.predict(IMAGES, verbose=0) for network in networks]
-    np.testing.assert_allclose(model.predict(IMAGES, verbose=0), np.mean(answers, axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        model.predict(IMAGES, verbose=0), np.mean(answers, axis=0), atol=1e-6
+    )
     assert np.std(answers, axis=0).max() > 1e-3
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
-    labels, weights = np.eye(10, dtype=np.float32)[:len(IMAGES)], np.float32([1, 2, 3, 4])
+    labels, weights = np.eye(10, dtype=np.float32)[: len(IMAGES)], np.float32([1, 2, 3, 4])
     fast_model.compile("sgd", "categorical_crossentropy", weighted_metrics=["accuracy"])
-    losses = [np.mean(keras.losses.categorical_crossentropy(labels, network(IMAGES, training=True)) * weights)
-              for network in networks]
-    loss = fast_model.train_on_batch(*(np.concatenate([half, half]) for half in (IMAGES, labels, weights)))[0]
+    losses = [
+        np.mean(
+            keras.losses.categorical_crossentropy(labels, network(IMAGES, training=True)) * weights
+        )
+        for network in networks
+    ]
+    loss = fast_model.train_on_batch(
+        *(np.concatenate([half, half]) for half in (IMAGES, labels, weights))
+    )[0]
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
     loss = np.mean(keras.losses.categorical_crossentropy(labels, model.predict(IMAGES, verbose=0)))
     assert fast_model.evaluate(IMAGES, labels, verbose=0)[0] == pytest.approx(loss, rel=1e-4)
@@ -106,7 +130,9 @@ def test_rows_that_pooling_leaves_out_are_not_computed():
     assert [unused_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0, 0, 0]
     model, changed = build_model("dropout_cnn"), IMAGES.copy()
     changed[:, -2:] = 0
-    np.testing.assert_array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))
+    np.testing.assert_array_equal(
+        model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0)
+    )
     changed[:, -3] = 0
     assert not np.array_equal(model.predict(changed, verbose=0), model.predict(IMAGES, verbose=0))
 
@@ -126,4 +152,4 @@ def test_dropout_drops_its_share_keeps_the_mean_and_changes_with_seed_and_step(r
     later = dropout(values, training=True).numpy()
     if rate == 0.25:  # chance alone brings two masks together
         for other in (seeded, later):
-            assert ((first == 0) & (other == 0)).mean() == pytest.approx(rate ** 2, abs=0.004)
+            assert ((first == 0) & (other == 0)).mean() == pytest.approx(rate**2, abs=0.004)

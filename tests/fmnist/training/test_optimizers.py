@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from fmnist.config import TrainConfig
-from model import build_model
 from fmnist.training.optimizers import ConvolutionMuon, build_optimizer, learning_rate
+from model import build_model
 
 
 def change(optimizer, variable, gradient):
@@ -18,20 +18,28 @@ def change(optimizer, variable, gradient):
 def test_muon_moves_a_kernel_as_far_in_every_direction(shape):
     gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
     gradient[..., 0] *= 100  # one output drowns the others
-    step = change(ConvolutionMuon(0.01, weight_decay=0.0), keras.Variable(np.zeros(shape)), gradient)
+    step = change(
+        ConvolutionMuon(0.01, weight_decay=0.0), keras.Variable(np.zeros(shape)), gradient
+    )
     matrix = step.reshape(-1, shape[-1])
     sizes = np.linalg.svd(-matrix, compute_uv=False) / (0.01 * 0.2 * np.sqrt(max(matrix.shape)))
     assert 0.6 < sizes.min() and sizes.max() < 1.3
-    assert (np.linalg.svd(gradient.reshape(matrix.shape), compute_uv=False)[[0, -1]] / [20, 1] > 1).all()
+    assert (
+        np.linalg.svd(gradient.reshape(matrix.shape), compute_uv=False)[[0, -1]] / [20, 1] > 1
+    ).all()
 
 
 def test_what_is_no_matrix_and_the_classifier_go_by_adamw():
     for shape, name in (((8,), "bias"), ((20, 10), "classifier")):
         gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
-        muon = ConvolutionMuon(0.01, weight_decay=0.1, adam_weight_decay=0.1, exclude_layers=["classifier"])
+        muon = ConvolutionMuon(
+            0.01, weight_decay=0.1, adam_weight_decay=0.1, exclude_layers=["classifier"]
+        )
         adamw = keras.optimizers.AdamW(0.01, weight_decay=0.1)
-        by_muon, by_adamw = (change(optimizer, keras.Variable(np.ones(shape), name=name), gradient)
-                             for optimizer in (muon, adamw))
+        by_muon, by_adamw = (
+            change(optimizer, keras.Variable(np.ones(shape), name=name), gradient)
+            for optimizer in (muon, adamw)
+        )
         np.testing.assert_allclose(by_muon, by_adamw, rtol=1e-4)
 
 
@@ -44,12 +52,16 @@ def test_only_kernels_decay():
         weight.assign(weight + 1)
     before = [weight.numpy() for weight in model.trainable_variables]
     optimizer.apply([keras.ops.zeros(weight.shape) for weight in model.trainable_variables])
-    for weight, value in zip(model.trainable_variables, before):
+    for weight, value in zip(model.trainable_variables, before, strict=True):
         assert np.array_equal(weight, value) == (weight.name != "kernel")
 
 
 def test_one_cycle_starts_low():
     schedule = learning_rate(TrainConfig(schedule="one-cycle", learning_rate=1.0, epochs=4), 10)
     values = [float(schedule(step)) for step in range(41)]
-    assert values[0] == pytest.approx(1 / 25) and int(np.argmax(values)) == 8 and max(values) == pytest.approx(1)
+    assert (
+        values[0] == pytest.approx(1 / 25)
+        and int(np.argmax(values)) == 8
+        and max(values) == pytest.approx(1)
+    )
     np.testing.assert_allclose(np.diff(values[8:]), -1 / 32, rtol=1e-4)

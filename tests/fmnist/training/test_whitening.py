@@ -14,9 +14,14 @@ def test_what_the_frozen_layer_lets_through_is_white():
     whiten(model, images)
     for member in members_of(model):
         rescaling, layer = member.layers[:2]
-        first, second = np.split(np.asarray(layer(rescaling(images)))[:, 1:-1, 1:-1].reshape(-1, 18), 2, axis=1)
+        first, second = np.split(
+            np.asarray(layer(rescaling(images)))[:, 1:-1, 1:-1].reshape(-1, 18), 2, axis=1
+        )
         np.testing.assert_allclose(second, -first, atol=1e-5)
         covariance = first.T @ first / len(first)
         np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
-        assert np.diag(covariance).max() == pytest.approx(1, abs=0.01) and np.diag(covariance).min() > 0.9
+        assert (
+            np.diag(covariance).max() == pytest.approx(1, abs=0.01)
+            and np.diag(covariance).min() > 0.9
+        )
         assert not layer.trainable

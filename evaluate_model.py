@@ -22,7 +22,7 @@ TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything
 
 
 def evaluate(
-    run: Path,
+    run: str | Path,
     data_dir: str | None = None,
     output_dir: str | Path | None = None,
     test_time_flips: bool = False,
@@ -42,6 +42,7 @@ def evaluate(
     Raises:
         UserError: DataError or RunError.
     """
+    run = Path(run)
     config = runs.load_evaluation_config(run)
     runtime.configure_tensorflow()
     import numpy as np

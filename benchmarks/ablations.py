@@ -37,7 +37,7 @@ CHANGES = {
     "muon": Change("AdamW instead of Muon", {"optimizer": "adam", "learning_rate": 0.015}),
     "one-cycle": Change("cosine without a warm-up instead of one-cycle", {"schedule": "cosine"}),
     "flips": Change("no flips", {"augment": "none"}),
-    "focus": Change(
+    "data-pruning": Change(
         "6 epochs of all images, instead of 10 that skip every other easy one",
         {"easy_every": 1, "epochs": 6},
     ),

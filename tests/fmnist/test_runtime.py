@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import keras
 import pytest
+import tensorflow as tf
 
 from fmnist import cli, runtime
 from tests import ROOT
 
+SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS")
 CONFIGURE = (
     "import fmnist.runtime as runtime\nfor _ in range(2): runtime.configure_tensorflow(0, 2)\n"
 )
@@ -16,8 +19,7 @@ THREADS = "print('threads', tf.config.threading.get_inter_op_parallelism_threads
 
 def in_a_notebook(code, **environment):
     """Run code where TensorFlow is imported first, as in a notebook; return what is printed."""
-    unset = {"TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS"}
-    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", f"import tensorflow as tf\n{code}"],
         cwd=ROOT,
@@ -30,28 +32,42 @@ def in_a_notebook(code, **environment):
 
 
 @pytest.mark.slow
-def test_what_can_still_be_set_is_set_and_one_warning_names_the_rest():
-    """Threads can be set until TensorFlow has computed something; oneDNN cannot."""
-    printed, warnings = in_a_notebook(CONFIGURE + THREADS + "tf.constant(1) + 1\n" + CONFIGURE)
+def test_threads_are_set_in_a_tensorflow_that_has_computed_nothing():
+    printed, warned = in_a_notebook(CONFIGURE + THREADS)
     assert printed == f"threads {min(2, runtime.available_cores())}\n"
-    assert len(warnings) == 1 and "oneDNN" in warnings[0] and "threads" not in warnings[0]
+    assert len(warned) == 1 and "oneDNN" in warned[0] and "threads" not in warned[0]
 
 
-def test_one_warning_names_what_is_too_late():
-    _, warnings = in_a_notebook("tf.constant(1) + 1\n" + CONFIGURE)
-    assert len(warnings) == 1 and "oneDNN" in warnings[0] and "threads" in warnings[0]
+@pytest.fixture
+def environment(monkeypatch):
+    """Return a function that changes the environment; TensorFlow has computed something here."""
+    assert tf.constant(1) + 1 == 2
+    runtime._warn_once.cache_clear()
+
+    def change(value):
+        for name in SETTINGS:
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
+
+    yield change
+    runtime._warn_once.cache_clear()
 
 
-def test_what_the_user_has_set_is_kept_without_a_warning():
-    chosen = {
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "TF_NUM_INTEROP_THREADS": "1",
-        "TF_NUM_INTRAOP_THREADS": "1",
-    }
-    code = (
-        "tf.constant(1) + 1\n" + CONFIGURE + "import os\nprint(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
-    )
-    assert in_a_notebook(code, **chosen) == ("0\n", [])
+def test_one_warning_names_what_is_too_late(environment):
+    with pytest.warns(RuntimeWarning) as caught:
+        for _ in range(2):
+            environment(None)
+            runtime.configure_tensorflow(concurrent_operations=2)
+    assert len(caught) == 1
+    assert "oneDNN" in str(caught[0].message) and "threads" in str(caught[0].message)
+
+
+def test_what_the_user_has_set_is_kept_without_a_warning(environment):
+    environment("1")
+    with warnings.catch_warnings(action="error"):
+        runtime.configure_tensorflow(concurrent_operations=2)
+    assert [os.environ[name] for name in SETTINGS] == ["1", "1", "1"]
 
 
 def test_another_backend_is_named(monkeypatch):

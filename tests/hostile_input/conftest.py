@@ -3,7 +3,9 @@
 import shutil
 
 import pytest
+from matplotlib.figure import Figure
 
+import plots
 import train_cnn
 from fmnist import runs, source
 from tests import synthetic_data
@@ -53,6 +55,8 @@ def world(template, no_data, tmp_path, monkeypatch):
     (root / "keras").mkdir()
     monkeypatch.setenv("KERAS_HOME", str(root / "keras"))
     monkeypatch.chdir(root)
+    quick = {"curves": Figure(figsize=(1, 1))}
+    monkeypatch.setattr(plots, "evaluation_figures", lambda *arguments: quick)
     return World(root, root / "data", root / "runs/finished", root / "runs/unfinished")
 
 

@@ -31,7 +31,7 @@ CASES = [
 
 
 @pytest.mark.slow
-def test_the_world_itself_is_sound(world, no_figures):
+def test_the_world_itself_is_sound(world):
     assert evaluate_model.main([str(world.finished)]) == 0
     assert train_cnn.main(["--resume", str(world.unfinished)]) == 0
     assert len(runs.load_history(world.unfinished)) == 5

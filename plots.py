@@ -181,13 +181,12 @@ def correct_and_wrong(
         (RIGHT, WRONG),
         strict=True,
     ):
-        which = np.flatnonzero(chosen)[: rows * columns]
+        indices = np.flatnonzero(chosen)[: rows * columns]
         side.suptitle(
             f"{title}: {chosen.sum():,} of {len(labels):,}", color=colour, fontweight="bold"
         )
-        _fill(
-            side.subplots(rows, columns), images[which], labels[which], probabilities[which], names
-        )
+        grid = side.subplots(rows, columns)
+        _fill(grid, images[indices], labels[indices], probabilities[indices], names)
     return figure
 
 
@@ -201,9 +200,10 @@ def mistakes(
 ) -> Figure:
     """The wrong predictions that the model was surest of, the surest first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    which = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: rows * columns]
-    figure = predictions(images[which], labels[which], probabilities[which], names, columns)
-    figure.suptitle(f"The {len(which)} most confident mistakes" if len(which) else "No mistakes")
+    indices = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: rows * columns]
+    figure = predictions(images[indices], labels[indices], probabilities[indices], names, columns)
+    found = len(indices)
+    figure.suptitle(f"The {found} most confident mistakes" if found else "No mistakes")
     return figure
 
 

@@ -53,16 +53,16 @@ def fit(
     overall = values.mean(axis=0)
     centres = np.array(
         [
-            values[labels == each].mean(axis=0) if (labels == each).any() else overall
-            for each in classes
+            values[labels == label].mean(axis=0) if (labels == label).any() else overall
+            for label in classes
         ]
     )
     deviations = values - centres[labels]
     pooled = np.cov(deviations, rowvar=False, bias=True)
     pooled += TINY * (1 + np.trace(pooled)) * np.eye(len(pooled))
     whitening = []
-    for each in classes:
-        own = deviations[labels == each]
+    for label in classes:
+        own = deviations[labels == label]
         covariance = (own.T @ own + POOLED * pooled) / (len(own) + POOLED)
         whitening.append(np.linalg.inv(np.linalg.cholesky(covariance)))
     novelty = Novelty(

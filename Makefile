@@ -50,8 +50,9 @@ serve: $(VENV)/serve
 export: $(VENV)/export
 	$(RUN) -m tools.export_model $(ARGS)
 
+# Two processes, each of which keeps to a core.
 test: $(VENV)/test data
-	$(RUN) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 bench: $(VENV)/core
 	$(RUN) -m benchmarks.measure_speed $(ARGS)

@@ -29,6 +29,7 @@ def write(
     figures: dict[str, Figure],
     captions: dict[str, str],
     after: Sequence[str] = (),
+    bbox_inches: str | None = None,
 ) -> None:
     """Write figures/NAME.png and report.html into a folder.
 
@@ -39,12 +40,13 @@ def write(
         figures: by name, in their order on the page.
         captions: by the name of a figure.
         after: HTML behind the figures.
+        bbox_inches: "tight" for figures without a layout engine of their own.
     """
     (folder / "figures").mkdir()
     pictures = []
     for name, figure in figures.items():
         path = folder / "figures" / f"{name}.png"
-        figure.savefig(path, dpi=DPI)
+        figure.savefig(path, dpi=DPI, bbox_inches=bbox_inches)
         pictures.append(picture(path, captions[name]))
     content = page(title, *before, *pictures, *after)
     (folder / REPORT).write_text(content, encoding="utf-8", errors="xmlcharrefreplace")

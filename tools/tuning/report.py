@@ -56,6 +56,7 @@ def write(folder: Path, study: optuna.Study, winner: TrainConfig) -> None:
             ],
             draw(study) if len(complete) > 1 else {},
             CAPTIONS,
+            bbox_inches="tight",
         )
 
 
@@ -68,7 +69,7 @@ def draw(study: optuna.Study) -> dict[str, Figure]:
             axes = draw_axes(study, target_name="Validation accuracy")
         axes = list(getattr(axes, "flat", [axes]))
         figures[name] = axes[0].figure
-        figures[name].set(size_inches=inches, layout_engine="tight")
+        figures[name].set_size_inches(*inches)
         if len(axes) > 1:  # side by side, where names would run into each other
             for panel in axes:
                 panel.tick_params(axis="x", labelrotation=90)

@@ -169,9 +169,8 @@ def picture(rows):
         )
     above = 100
     for name, accuracy in PUBLISHED.items():
-        side = (
-            1 if above - accuracy > 0.2 else -1
-        )  # of its line: two labels close to each other keep apart
+        # Of its line: two labels close to each other keep apart.
+        side = 1 if above - accuracy > 0.2 else -1
         axes.axhline(accuracy, color="0.6", linestyle=":", linewidth=1)
         axes.annotate(
             name,

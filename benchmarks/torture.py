@@ -44,6 +44,7 @@ TRAININGS = {
     "allconv_cnn": "--recipe quick --augment flip+shift+erase",
 }
 START_UP = 8  # seconds before the first batch, about
+# kB of a disk that is too small; from 8000 on, for the second epoch.
 ROOMS = (
     100,
     1000,
@@ -51,7 +52,7 @@ ROOMS = (
     8000,
     9000,
     10_000,
-)  # kB of a disk that is too small; from 8000 on, for the second epoch
+)
 
 
 class Lost(Exception):

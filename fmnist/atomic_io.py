@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY_PREFIX = ".unfinished-"
-PROCESS_TOKEN = secrets.token_hex(
-    4
-)  # in a container, the process before this one may well have had its number
+# In a container, the process before this one may well have had its number.
+PROCESS_TOKEN = secrets.token_hex(4)
 # short, and without what a file's name may not have
 MACHINE_ID = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 

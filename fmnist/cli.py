@@ -163,9 +163,8 @@ def exit_code(script: str, work: Callable[[], None]) -> int:
         raise Terminated
 
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a file's name can hold what no terminal can show
+        # A file's name can hold what no terminal can show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         work()

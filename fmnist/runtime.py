@@ -112,10 +112,11 @@ def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
         return keras, tf
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        # Keras' and TensorFlow's.
         readers = (
             os.path.join("backend", "config.py"),
             os.path.join("keras", "backend.py"),
-        )  # Keras' and TensorFlow's
+        )
         if not frame.f_code.co_filename.endswith(readers):
             raise
         path = os.path.join(

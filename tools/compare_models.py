@@ -4,7 +4,8 @@
     python -m tools.compare_models dropout_cnn quick knn   some; --help names all
     python -m tools.compare_models networks baselines --seeds 1 --limit 6000
     python -m tools.compare_models --workers 2             two at a time, half of the cores each
-    python -m tools.compare_models --scheduler tcp://host:8786    on the workers of a Dask cluster
+    python -m tools.compare_models --scheduler tcp://host:8786
+                                                           on the workers of a Dask cluster
 
 A comparison that was broken off goes on with the same command: what is finished is not trained
 again. Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside a

@@ -1,6 +1,6 @@
 """Tell what garment is on pictures, JPEG, PNG or WebP, on a ground of any colour.
 
-    python -m tools.predict_image shoe.jpg           by the newest run, else pretrained/best
+    python -m tools.predict_image shoe.jpg   by the newest finished run, else by pretrained/best
     python -m tools.predict_image photos/ --run runs/my_run --figure
     python -m tools.predict_image shoe.jpg shirt.png --json > answers.json
 

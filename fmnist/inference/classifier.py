@@ -106,10 +106,11 @@ def load_evaluation(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        # Earlier versions had no shifts.
         evaluation = {
             "test_time_shifts": False,
             **json.loads(path.read_text()),
-        }  # earlier versions had no shifts
+        }
         if not 0.1 < evaluation["temperature"] < 10:
             raise ValueError("its temperature is impossible")
         if not all(isinstance(evaluation[option], bool) for option in runs.VIEWS):

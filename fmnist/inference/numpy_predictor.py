@@ -159,9 +159,8 @@ def convolution(layer: layers.Conv2D, pool: int) -> Step:
     stride, pixel = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
     if layer.padding == "same":
         margins = [margin(length, -(-length // stride), size, stride) for length in pixel.shape]
-        pixel = np.pad(
-            pixel, margins, constant_values=pixel.size
-        )  # the index of a zero behind the last pixel
+        # The index of a zero behind the last pixel.
+        pixel = np.pad(pixel, margins, constant_values=pixel.size)
     windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))[::stride, ::stride]
     height, width = windows.shape[0] // pool, windows.shape[1] // pool
     windows = np.ascontiguousarray(

@@ -167,12 +167,13 @@ class EpochSaver(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Save the state first, then the history, with the model if it is the best."""
+        # Until it is known how long the writing takes.
         row = {
             "epoch": epoch + 1,
             **logs,
             "learning_rate": float(self.optimizer.learning_rate),
             "seconds": time.perf_counter() - self.started,
-        }  # until it is known how long the writing takes
+        }
         history = [*self.history, row]
         checkpoint.save_state(self.run, [variable.numpy() for variable in self.state], history)
         is_best = row is runs.chosen_epoch(self.config.patience, history)

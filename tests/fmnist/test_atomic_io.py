@@ -51,13 +51,14 @@ def test_what_a_killed_process_left_goes_and_what_another_one_writes_stays(tmp_p
     (
         tmp_path / f"{atomic_io.TEMPORARY_PREFIX}{os.getpid()}-{atomic_io.MACHINE_ID}-0-file"
     ).touch()  # of one that had our number before us
+    # Of another machine.
     others = {
         f"{atomic_io.TEMPORARY_PREFIX}{os.getppid()}-{atomic_io.MACHINE_ID}-file",
         f"{atomic_io.TEMPORARY_PREFIX}mine",
         "file",
         atomic_io.temporary_name("file"),
         f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-0-file",
-    }  # of another machine
+    }
     for name in others:
         (tmp_path / name).touch()
     atomic_io.remove_stale_temp_files(tmp_path)

@@ -18,9 +18,8 @@ def parsed(*argv):
 def test_the_networks_and_their_options_are_those_of_model_py():
     assert tuple(MODELS) == config.MODEL_NAMES
     for name, network in MODELS.items():
-        options = set(MODEL_OPTIONS[name]) - {
-            "weights"
-        }  # which the network is given after it was built
+        # Which the network is given after it was built.
+        options = set(MODEL_OPTIONS[name]) - {"weights"}
         assert options == set(inspect.signature(network).parameters)
 
 
@@ -32,10 +31,11 @@ def test_a_recipe_names_what_it_changes(name):
     flags = [
         token for key, value in RECIPES[name].items() for token in (config.flag(key), str(value))
     ]
+    # Every value is one a user could give.
     assert parsed(*flags).to_record() == {
         **recipe,
         "recipe": "classic",
-    }  # every value is one a user could give
+    }
 
 
 def test_an_option_overrides_the_recipe():

@@ -22,9 +22,8 @@ def test_mobilenet_borrows_the_weights_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("name, members", [("deep_cnn", 2), ("mobilenet", 1)])
 def test_weights_are_drawn_by_the_seed_alone(name, members):
-    one, two = (
-        build_model(name, members) for _ in range(2)
-    )  # of whatever Python's generator gives
+    # Of whatever Python's generator gives.
+    one, two = (build_model(name, members) for _ in range(2))
     as_built = one.get_weights()
     initialise(one, 5)
     initialise(two, 5)

@@ -64,9 +64,8 @@ def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         cases = metafunc.module.CASES
         if not metafunc.config.getoption("--torture"):
-            cases = list(
-                {case.cause: case for case in reversed(cases)}.values()
-            )  # the first of each
+            # The first of each.
+            cases = list({case.cause: case for case in reversed(cases)}.values())
         metafunc.parametrize(
             "case", cases, ids=[f"{case.cause} | {case.input}"[:80] for case in cases]
         )

@@ -201,9 +201,8 @@ DATA_FILE = (
 def data_cases():
     for number, spoil in enumerate(DATA_FILE):
         names = list(source.FILES)
-        names = (
-            names[number % 4 :] + names[: number % 4]
-        )  # so that the short table meets every file
+        # So that the short table meets every file.
+        names = names[number % 4 :] + names[: number % 4]
         for name in names:
             yield Case(
                 f"data file: {spoil.__name__}",

@@ -60,9 +60,8 @@ def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
                 row["difference"] <= 1e-4
                 and row["accuracy"] == said["formats"]["model.keras"]["accuracy"]
             )
-    assert (
-        said["formats"]["litert_int8"]["bytes"] <= 0.4 * said["formats"]["litert"]["bytes"]
-    )  # less in larger networks
+    # Less in larger networks.
+    assert said["formats"]["litert_int8"]["bytes"] <= 0.4 * said["formats"]["litert"]["bytes"]
     # What is kept answers as the model does, in a process that knows nothing of this project.
     image = data.load(val_size=100).test.images[:1]
     expected = runs.load_model(run).predict(image, verbose=0)[0]

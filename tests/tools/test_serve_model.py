@@ -29,6 +29,7 @@ server_module = pytest.importorskip("tools.serving.server")
 BEST = ROOT / "pretrained/best"
 LIMIT = 100_000  # bytes of a request, in these tests
 SCHEMATHESIS_EXAMPLES = 20
+# Shares of the pad.
 SHIRT = (
     (0.3, 0.2),
     (0.2, 0.35),
@@ -44,7 +45,7 @@ SHIRT = (
     (0.5, 0.25),
     (0.4, 0.2),
     (0.3, 0.2),
-)  # shares of the pad
+)
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +264,8 @@ def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
     for host in ("no.such.host.invalid", "a..b"):
         assert serve_model.main(["--run", str(BEST), "--host", host]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    monkeypatch.setitem(
-        sys.modules, "uvicorn", None
-    )  # as if it were not there, for a server not imported yet
+    # As if it were not there, for a server not imported yet.
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "tools.serving.server")
     monkeypatch.delattr("tools.serving.server")
     assert serve_model.main(["--run", str(BEST)]) == 1
@@ -362,9 +362,11 @@ def test_a_browser_shows_the_answer(browser, server, tmp_path):
 def test_the_api_keeps_to_its_schema(server):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
+
+    # No schema can say that bytes are a picture.
     from schemathesis.specs.openapi.checks import (
         positive_data_acceptance,
-    )  # no schema can say that bytes are a picture
+    )
 
     schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
     tried = set()

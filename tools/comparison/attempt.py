@@ -23,9 +23,8 @@ def attempt(name: str, config: TrainConfig) -> str | None:
     try:
         with cli.output_to(log):
             if not is_finished(folder, config):
-                runtime.configure_tensorflow(
-                    concurrent_operations=2
-                )  # as train() does, before Keras is imported
+                # As train() does, before Keras is imported.
+                runtime.configure_tensorflow(concurrent_operations=2)
                 from tools.comparison import scoring
 
                 result = scoring.score(name, config)

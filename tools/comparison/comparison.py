@@ -120,6 +120,7 @@ def run_all(
     with contextlib.ExitStack() as stack:
         if not scheduler:
             os.environ.update(share_of_cores(workers))  # of which the workers get a copy
+            # It logs a lot when it ends; a training that fails is named anyway.
             scheduler = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=workers,
@@ -128,7 +129,7 @@ def run_all(
                     dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )
-            )  # it logs a lot when it ends; a training that fails is named anyway
+            )
             print(f"Dashboard: {scheduler.dashboard_link}")
         try:
             client = stack.enter_context(distributed.Client(scheduler, timeout=ANSWER_SECONDS))

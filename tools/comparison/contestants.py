@@ -5,11 +5,8 @@ from typing import Any
 from fmnist.config import MODEL_NAMES
 from fmnist.recipes import RECIPES
 
-SCHEDULE = {
-    "epochs": 5,
-    "schedule": "one-cycle",
-    "patience": 0,
-}  # the same for every network, so that it alone differs
+# The same for every network, so that it alone differs.
+SCHEDULE = {"epochs": 5, "schedule": "one-cycle", "patience": 0}
 BASELINE_NAMES = (
     "dummy",
     "logistic_regression",

@@ -24,11 +24,8 @@ CLASS_COLOURS = (
     "#AA4499",
     "#000000",
 )
-PLACES = (
-    "within train",
-    "between train and test",
-    "within test",
-)  # by the number of a pair's test images
+# By the number of a pair's test images.
+PLACES = ("within train", "between train and test", "within test")
 MAP_IMAGES = 6000  # of the map, as t-SNE is slow
 DIRECTIONS = 50  # of largest variance, that t-SNE sees
 SHOWN = 24  # pairs in a picture
@@ -160,7 +157,7 @@ def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
     """counts: arrays (256,), how often a part has each grey, by its name."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    for (part, count), colour, width in zip(counts.items(), ("#33BBEE", RED), (4, 1), strict=False):
+    for (part, count), colour, width in zip(counts.items(), ("#33BBEE", RED), (4, 1), strict=True):
         axes.stairs(
             100 * count / count.sum(),
             np.arange(257) / 255,

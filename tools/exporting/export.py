@@ -5,7 +5,7 @@ import importlib.util
 import json
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class ExportError(cli.UserError):
 
 
 def export(
-    run: Path, names: Iterable[str], folder: Path, data_dir: str | None = None
+    run: Path, names: Collection[str], folder: Path, data_dir: str | None = None
 ) -> tuple[dict[str, dict], dict[str, str]]:
     """Write the exports that agree with a run. Return their rows, and failures by name.
 

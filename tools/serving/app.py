@@ -112,9 +112,8 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
 
     async def answer(content: bytes) -> dict[str, Any]:
         """Return what Answer describes. Raises PhotoError."""
-        async with (
-            cores
-        ):  # so that memory for decoded pictures does not grow with the number of clients
+        # So that memory for decoded pictures does not grow with the number of clients.
+        async with cores:
             converted = await asyncio.to_thread(photo.read, io.BytesIO(content))
         probabilities, doubts = await micro_batcher(converted)
         return {
@@ -152,9 +151,8 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         if kind not in TYPES:
             raise fastapi.HTTPException(415, f"{kind} is not one of {', '.join(TYPES)}")
         try:
-            return JSONResponse(
-                await answer(await request.body())
-            )  # not checked once more, which takes a while
+            # Not checked once more, which takes a while.
+            return JSONResponse(await answer(await request.body()))
         except photo.PhotoError as error:
             raise fastapi.HTTPException(422, str(error)) from None
 
@@ -171,9 +169,8 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         """Classify several pictures. One that cannot be read has an error in its place."""
 
         async def entry(file: fastapi.UploadFile) -> Entry:
-            name = (
-                (file.filename or "").encode(errors="replace").decode()
-            )  # which may hold what is no character
+            # The name may hold what is no character.
+            name = (file.filename or "").encode(errors="replace").decode()
             try:
                 return Entry(file=name, answer=await answer(await file.read()))
             except photo.PhotoError as error:

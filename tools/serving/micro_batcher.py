@@ -31,20 +31,23 @@ class MicroBatcher:
 
     async def work(self) -> None:
         """Compute until nothing waits."""
-        while self.waiting:
-            batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
-            items, futures = zip(*batch, strict=True)
-            try:
-                results = await asyncio.to_thread(self.compute, items)
-            except Exception as error:
-                results = [error] * len(futures)
-            for future, result in zip(futures, results, strict=True):
-                if future.done():  # who asked has gone
-                    continue
-                future.set_exception(result) if isinstance(
-                    result, Exception
-                ) else future.set_result(result)
-        self.task = None
+        try:
+            while self.waiting:
+                batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
+                items, futures = zip(*batch, strict=True)
+                try:
+                    results = await asyncio.to_thread(self.compute, items)
+                except Exception as error:
+                    results = [error] * len(futures)
+                for future, result in zip(futures, results, strict=True):
+                    if future.done():  # who asked has gone
+                        continue
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
+        finally:
+            self.task = None
 
 
 def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

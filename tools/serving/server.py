@@ -27,9 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
         return listening
     except (OSError, UnicodeError) as error:
         raise ServeError(
-            f"cannot listen on {host}, port {port} ({cli.one_line(error)}); choose another --port "
-            "or "
-            "--host"
+            f"cannot listen on {host}, port {port} ({cli.one_line(error)}); "
+            "choose another --port or --host"
         ) from None
 
 
@@ -38,9 +37,8 @@ def serve(app: fastapi.FastAPI, listening: socket.socket) -> None:
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"Serving at http://{host}:{port} until Ctrl-C", flush=True)
-    logging.getLogger("python_multipart").setLevel(
-        logging.ERROR
-    )  # clients are told of their mistakes
+    # Clients are told of their mistakes.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_level="error", access_log=False, timeout_graceful_shutdown=LAST_SECONDS

@@ -47,9 +47,8 @@ def write(folder: Path, study: optuna.Study, winner: TrainConfig) -> None:
             f"The study {study.study_name}",
             [
                 html_report.paragraph(
-                    f"{len(complete)} trials finished, {pruned} given up early. The most accurate "
-                    "on "
-                    f"validation images: {complete[0].value:.2%}, by"
+                    f"{len(complete)} trials finished, {pruned} given up early. "
+                    f"The most accurate on validation images: {complete[0].value:.2%}, by"
                 ),
                 html_report.paragraph(command(winner)),
                 html_report.table(["trial", "validation, %", *names], rows),

@@ -23,10 +23,8 @@ from tools.tuning import report
 from tools.tuning.space import LOGARITHMIC, settings_of, space_of
 from train_cnn import train_or_resume
 
-HEARTBEAT_SECONDS, SILENT_SECONDS = (
-    30,
-    120,
-)  # of trials in a database, and after how long they count as abandoned
+# Of trials in a database, and after how long they count as abandoned.
+HEARTBEAT_SECONDS, SILENT_SECONDS = 30, 120
 TRIES = 3  # to open a new study that others open at the same time
 RETRIES = 5  # of a trial that was interrupted
 RUNNING, COMPLETE, PRUNED, FAIL = (
@@ -103,9 +101,8 @@ def open_study(
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                sampler=optuna.samplers.TPESampler(
-                    multivariate=True
-                ),  # unseeded, or processes would draw the same
+                # Unseeded, or processes would draw the same.
+                sampler=optuna.samplers.TPESampler(multivariate=True),
                 # Lenient, as a schedule that ends low may be behind in its middle.
                 pruner=optuna.pruners.PercentilePruner(
                     75.0, n_startup_trials=8, n_warmup_steps=epochs // 3

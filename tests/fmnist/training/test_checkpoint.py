@@ -157,9 +157,10 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
     run = train(tmp_path, "run", "--epochs", "1")
     before = (run / "model.keras").read_bytes()
     settings = runs.load_config(run)
+    # An old one.
     atomic_io.write_json(
         run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"}
-    )  # an old one
+    )
     assert train_cnn.main(["--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1

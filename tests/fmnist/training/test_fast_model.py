@@ -78,9 +78,8 @@ def test_the_accelerated_model_normalises_batches_and_keeps_averages_as_the_netw
     for expected, gradient in zip(*gradients, strict=True):
         np.testing.assert_allclose(gradient, expected, atol=1e-5)
     for expected, average in zip(*averages, strict=True):
-        assert not np.array_equal(
-            expected, np.full_like(expected, round(expected.mean()))
-        )  # neither 0s nor 1s
+        # Neither 0s nor 1s.
+        assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
 
 

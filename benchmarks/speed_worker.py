@@ -12,20 +12,24 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from benchmarks.processes import in_own_process
 from fmnist import runtime
 from fmnist.config import TrainConfig
 
 LIMIT = 9600  # images of the training benchmarks: 8,800 to train on and 800 to validate
 MODEL = "dropout_cnn"
+Side = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # its turn, and facts about it
 
 
 # Training. Every turn is one epoch with validation.
 
 
-def plain_training(name):
+def plain_training(name: str) -> Side:
     """model.fit as in most tutorials: float arrays, batch 64, nothing set."""
     import keras
 
@@ -49,7 +53,7 @@ def plain_training(name):
     return turn, facts(model)
 
 
-def plain_epoch():
+def plain_epoch() -> Side:
     """The leaderboard's unit of cost: the same on 55,000 images, without validation."""
     import keras
 
@@ -68,7 +72,7 @@ def plain_epoch():
     return turn, facts(model)
 
 
-def our_training(name):
+def our_training(name: str) -> Side:
     """The set-up of train_cnn.py with its default options, but for the flips, which plain Keras has
     not.
     """
@@ -92,7 +96,7 @@ def our_training(name):
     return turn, {**facts(model), "validated": len(dataset.validation.labels)}
 
 
-def set_up(config, dataset):
+def set_up(config: TrainConfig, dataset: Any) -> tuple[Any, ...]:
     """Return what train_cnn.train() fits, for a network without whitening and without data pruning.
 
     That is the network, its accelerated model, both kinds of batches, and the random stream.
@@ -124,21 +128,22 @@ def set_up(config, dataset):
     return model, fast, training, data.batches(dataset.validation, VALIDATION_BATCH), random_stream
 
 
-def our_training_without_onednn(name):
+def our_training_without_onednn(name: str) -> Side:
     """As someone who has set the switch has it."""
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     return our_training(name)
 
 
-def our_training_without_determinism(name):
+def our_training_without_determinism(name: str) -> Side:
+    runtime.configure_tensorflow(concurrent_operations=2)  # without a seed: not deterministic yet
     import tensorflow as tf
 
-    # configure_tensorflow calls it
+    # our_training() configures TensorFlow again, with a seed
     tf.config.experimental.enable_op_determinism = lambda: None
     return our_training(name)
 
 
-def our_cost():
+def our_cost() -> Side:
     """Training alone, of any number of images in batches of any size."""
     runtime.configure_tensorflow(0, concurrent_operations=2)
     import data
@@ -159,7 +164,7 @@ def our_cost():
     return turn, {}
 
 
-def timed_fit(model, images, **options):
+def timed_fit(model: Any, images: int, **options: Any) -> dict[str, Any]:
     """Fit one epoch. The stall is what passes between the last batches and the end of their
     iterators.
     """
@@ -183,7 +188,7 @@ def timed_fit(model, images, **options):
     }
 
 
-def facts(model):
+def facts(model: Any) -> dict[str, int]:
     """Return the number of parameters, and the floating-point operations to train on one image."""
     from keras import layers
 
@@ -197,12 +202,18 @@ def facts(model):
     return {"parameters": model.count_params(), "flops": int(3 * sum(flops) - flops[0])}
 
 
-def torch_training(layout):
+def training_and_validation() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return images and labels of both parts of the training benchmarks."""
+    import data
+
+    dataset = data.load(limit=LIMIT)
+    return [tuple(dataset.train), tuple(dataset.validation)]
+
+
+def torch_training(layout: str) -> Side:
     """PyTorch at the batch size that is fastest here."""
     import torch
     from torch import nn
-
-    import data
 
     torch.manual_seed(0)
     layout = getattr(torch, layout)
@@ -222,13 +233,13 @@ def torch_training(layout):
     ).to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters())
     loss_of = nn.CrossEntropyLoss()
-    dataset = data.load(limit=LIMIT)
     (images, labels), (val_images, val_labels) = (
         (
-            torch.from_numpy(part.images).permute(0, 3, 1, 2).contiguous(memory_format=layout),
-            torch.from_numpy(part.labels),
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout),
+            torch.from_numpy(labels),
         )
-        for part in (dataset.train, dataset.validation)
+        # Loading imports TensorFlow, which has no place in the process that is measured.
+        for images, labels in in_own_process(training_and_validation)
     )
 
     def fit(count, batch_size):
@@ -270,7 +281,7 @@ def torch_training(layout):
 # Prediction. A turn evaluates the 10,000 test images and predicts some of them one by one.
 
 
-def plain_prediction():
+def plain_prediction() -> Side:
     """model.evaluate on float arrays and model.predict, nothing set."""
     import keras
 
@@ -288,7 +299,7 @@ def plain_prediction():
     )
 
 
-def our_prediction():
+def our_prediction() -> Side:
     """As evaluate_model.py scores a run, and numpy_predictor.predictor."""
     runtime.configure_tensorflow(0)
     import data
@@ -303,7 +314,7 @@ def our_prediction():
     )
 
 
-def onnx_prediction():
+def onnx_prediction() -> Side:
     """ONNX Runtime as it comes."""
     runtime.configure_tensorflow(0)
     import onnxruntime
@@ -329,7 +340,9 @@ def onnx_prediction():
     )
 
 
-def prediction(evaluate, predict, images):
+def prediction(
+    evaluate: Callable[[], Any], predict: Callable[[np.ndarray], Any], images: np.ndarray
+) -> Side:
     def seconds(function, *arguments):
         begin = time.perf_counter()
         function(*arguments)
@@ -347,7 +360,7 @@ def prediction(evaluate, predict, images):
 # The machine's limit.
 
 
-def matrix_multiply():
+def matrix_multiply() -> Side:
     """The best rate of TensorFlow's float32 product of two square matrices, in operations a
     second.
     """
@@ -371,7 +384,7 @@ def matrix_multiply():
     return turn, {}
 
 
-def main():
+def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not an answer
     side, *names = sys.argv[1:]

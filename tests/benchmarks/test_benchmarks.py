@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,7 +10,7 @@ import pytest
 import data
 import train_cnn
 from benchmarks import ablations, leaderboard, measure_speed, results_table, speed_worker, torture
-from benchmarks.processes import in_own_process
+from benchmarks.processes import ProcessError, in_own_process
 from fmnist import atomic_io, runs
 from fmnist.config import TrainConfig
 from fmnist.recipes import RECIPES
@@ -241,6 +245,7 @@ def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
     assert (
         "| 5.2 | 6 | 80 | 5 | 1,000 | 93.50 ± 0.71 | 92.00 ± 0.00 | 94.00 ± 0.00 | 2 |" in lines[3]
     )
+    assert lines[2].startswith("| `--recipe quick --epochs 3 --val-size 2000` |")
     assert "| 2.1 (over) | 2 |" in lines[2] and "| 93.00 | 92.00 | 94.00 | 1 |" in lines[2]
     texts = [text.get_text() for text in leaderboard.picture(rows).axes[0].texts]
     assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
@@ -313,6 +318,7 @@ def test_ablations_are_differences_of_the_same_seeds():
     # Student's t for one degree of freedom is 12.706, the standard error 0.1.
     assert (mean, half) == (pytest.approx(-1.1), pytest.approx(1.2706, rel=1e-4))
     table = ablations.table({"base": {"accuracies": base}, "flips": {"accuracies": changed}})
+    assert table.startswith("`--recipe quick --val-size 10000` reaches")
     assert "94.00 %" in table and "0.75 less" in table
     assert "| no flips | `--augment none` | -1.10 ± 1.27 | +0.00 ± 0.00 | 2 |" in table
 
@@ -336,7 +342,63 @@ def test_the_records_of_the_documentation_are_of_the_recipes_of_today():
     assert ablations.up_to_date(entries) == entries
 
 
-def test_what_runs_in_its_own_process_returns_and_raises(monkeypatch):
+def test_what_runs_in_its_own_process_returns_and_raises():
     assert in_own_process(divmod, 7, 3) == (2, 1)
     with pytest.raises(ZeroDivisionError):
         in_own_process(divmod, 7, 0)
+    with pytest.raises(ProcessError, match="_exit.* killed or crashed"):
+        in_own_process(os._exit, 1)
+
+
+TRAINING = """
+import time
+from fmnist.training import interrupts
+with interrupts.deferred() as received:
+    print("ready", flush=True)
+    while not received:
+        time.sleep(0.01)
+raise type(received[0])("Interrupted. The weights are saved.")
+"""
+WAITING = "import time; print('ready', flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize("end", (signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize(
+    "code, message", ((TRAINING, "Interrupted. The weights are saved."), (WAITING, "Interrupted."))
+)
+def test_an_interrupt_ends_the_process_too_and_prints_its_message(code, message, end):
+    """Ctrl-C goes to all processes of a terminal, SIGTERM to the first one only."""
+    benchmark = f"""
+import sys
+from benchmarks.processes import in_own_process
+from fmnist import cli
+sys.exit(cli.exit_code("benchmark", lambda: in_own_process(exec, {code!r})))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", benchmark],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, end) if end == signal.SIGINT else process.send_signal(end)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (128 + end, f"\n{message}\n")
+
+
+@pytest.mark.slow
+def test_pytorch_is_measured_in_a_process_without_tensorflow(real_data):
+    """speed_worker.py imports no TensorFlow by itself, and gets the images from another process."""
+    command = """
+import sys
+from benchmarks import speed_worker
+from benchmarks.processes import in_own_process
+(images, labels), validation = in_own_process(speed_worker.training_and_validation)
+print(len(images), len(labels), len(validation[0]), "tensorflow" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "8800 8800 800 False\n"

@@ -6,7 +6,7 @@ docs/ablations.md.
 
 Both sides of a difference have the same seeds, and so the same images to train on and to validate;
 the test images are not read. Writes ablations.md, and ablations.json after every training: what is
-in there is not trained again, and a training that was broken off goes on.
+in there is not trained again, and an interrupted training is resumed.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ from train_cnn import train_or_resume
 ROOT = Path(__file__).resolve().parent.parent
 BASE = TrainConfig(recipe="quick", val_size=10_000)
 SEEDS = 3
+Accuracies = dict[str, dict[str, float]]  # of accuracies(), by the seed
 
 
 class Change(NamedTuple):
@@ -50,17 +51,17 @@ CHANGES = {
 }
 
 
-def config_of(name):
+def config_of(name: str) -> TrainConfig:
     return dataclasses.replace(BASE, **(CHANGES[name].settings if name in CHANGES else {}))
 
 
-def flags_of(change):
+def flags_of(change: Change) -> str:
     """Return the options of a change, beside those of BASE, as they are typed."""
     flags = TrainConfig(recipe=BASE.recipe, **change.settings).to_flags()
     return " ".join(flags[2:])  # without the recipe
 
 
-def up_to_date(entries):
+def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
     """Return the entries whose settings give the same now: a difference is of one recipe only."""
     return {
         name: entry
@@ -69,7 +70,7 @@ def up_to_date(entries):
     }
 
 
-def accuracies(run):
+def accuracies(run: Path) -> dict[str, float]:
     """Return the accuracies of a run on its validation images, in percent, with and without
     test-time flips.
     """
@@ -88,7 +89,7 @@ def accuracies(run):
     }
 
 
-def difference(changed, base, key):
+def difference(changed: Accuracies, base: Accuracies, key: str) -> tuple[float, float]:
     """Return the mean of the differences over the seeds, and half its 95 % interval by
     Student's t.
     """
@@ -99,7 +100,7 @@ def difference(changed, base, key):
     return statistics.mean(differences), half
 
 
-def table(entries):
+def table(entries: dict[str, Any]) -> str:
     """Return the differences as Markdown, the most harmful change first."""
     base = entries["base"]["accuracies"]
     accuracy = statistics.mean(entry["with flips"] for entry in base.values())
@@ -126,7 +127,7 @@ def table(entries):
     return "\n".join(lines) + "\n"
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
         "changes", nargs="*", metavar="CHANGE", help=f"of {', '.join(CHANGES)} (all)"
@@ -142,7 +143,7 @@ def main(argv=None):
     if unknown := {*options.changes} - {*CHANGES}:
         parser.error(f"no such change: {', '.join(sorted(unknown))}")
 
-    def work():
+    def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "ablations.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}

@@ -4,7 +4,7 @@
 
 The unit of cost is an epoch of `dropout_cnn` by plain `model.fit` on 55,000 images, measured before
 and after every training. Writes leaderboard.md and leaderboard.png, and leaderboard.json after
-every training: what is in there is not trained again, and a training that was broken off goes on.
+every training: what is in there is not trained again, and an interrupted training is resumed.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -53,7 +54,9 @@ PUBLISHED = {
 }
 
 
-def train_and_score(row, seed, runs_dir, unit):
+def train_and_score(
+    row: str, seed: str, runs_dir: Path, unit: Callable[[], float]
+) -> dict[str, Any]:
     """Return the entry of one training. unit: a function that measures the seconds of one unit of
     cost.
     """
@@ -82,11 +85,11 @@ def train_and_score(row, seed, runs_dir, unit):
     }
 
 
-def config_of(row, seed):
+def config_of(row: str, seed: str) -> TrainConfig:
     return dataclasses.replace(ROWS[row].config, seed=int(seed))
 
 
-def up_to_date(entries):
+def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
     """Return the entries whose settings give the same result now."""
     return {
         row: {
@@ -99,7 +102,7 @@ def up_to_date(entries):
     }
 
 
-def summaries(entries):
+def summaries(entries: dict[str, Any]) -> dict[str, Any]:
     """Return a dict a row that has entries: n, and means and standard deviations over its seeds."""
     rows = {}
     for row in ROWS:
@@ -118,10 +121,10 @@ def summaries(entries):
     return rows
 
 
-def table(rows):
+def table(rows: dict[str, Any]) -> str:
     """Return the rows, and what others have published, as Markdown."""
 
-    def percent(row, key):
+    def percent(row: dict[str, Any], key: str) -> str:
         return f"{100 * row[key]:.2f}" + (
             f" ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else ""
         )
@@ -144,7 +147,7 @@ def table(rows):
     return "\n".join(lines) + "\n"
 
 
-def picture(rows):
+def picture(rows: dict[str, Any]) -> Figure:
     """Draw accuracy against cost, and the published accuracies, whose cost nobody has told, as
     lines.
     """
@@ -196,7 +199,7 @@ def picture(rows):
     return figure
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (all)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings a row (%(default)s)")
@@ -210,7 +213,7 @@ def main(argv=None):
     if unknown := {*options.rows} - {*ROWS}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
 
-    def work():
+    def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "leaderboard.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
@@ -237,7 +240,7 @@ def main(argv=None):
     return cli.exit_code("leaderboard.py", work)
 
 
-def unit_seconds(worker):
+def unit_seconds(worker: Worker) -> float:
     """Return the seconds of one unit of cost, without what its end was held up."""
     return worker.turn()["calm_seconds"]
 

@@ -12,7 +12,9 @@ import io
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +27,7 @@ CLIENTS = 32
 PATIENCE = 30  # seconds, for an answer
 
 
-def request(content, kind="image/png", path="/predict"):
+def request(content: bytes, kind: str = "image/png", path: str = "/predict") -> bytes:
     """Return the bytes of an HTTP request."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
@@ -33,14 +35,14 @@ def request(content, kind="image/png", path="/predict"):
     ).encode() + content
 
 
-async def answered(reader):
+async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Return status and body of a response, which has to state its length."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
     return int(head.split()[1]), await reader.readexactly(length)
 
 
-async def client(port, requests):
+async def client(port: int, requests: Sequence[bytes]) -> tuple[list[int], list[float]]:
     """Send requests over one connection, one after the other. Return statuses and seconds of
     each.
     """
@@ -56,7 +58,7 @@ async def client(port, requests):
     return statuses, times
 
 
-async def together(port, requests):
+async def together(port: int, requests: Sequence[bytes]) -> tuple[list[int], list[float], float]:
     """Send requests by CLIENTS at once. Return statuses and seconds of each, and seconds of all."""
     started = time.perf_counter()
     results = await asyncio.gather(
@@ -67,21 +69,21 @@ async def together(port, requests):
     ), time.perf_counter() - started
 
 
-def whole(upload):
+def whole(upload: bytes) -> bool:
     """Return whether a request has all of the body that it announces."""
     head, end, body = upload.partition(b"\r\n\r\n")
     length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
     return bool(end) and length.isdigit() and len(body) >= int(length)
 
 
-async def malformed(port, uploads):
+async def malformed(port: int, uploads: Sequence[bytes]) -> collections.Counter:
     """Send each over a connection of its own, some at once. Return how often each status came.
 
     None is for an upload that is cut off, and not answered, as the server waits for the rest.
     Raises where another one is not answered in time.
     """
 
-    async def status(upload):
+    async def status(upload: bytes) -> int | None:
         async with at_once:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
@@ -100,13 +102,13 @@ async def malformed(port, uploads):
     return collections.Counter(await asyncio.gather(*map(status, uploads)))
 
 
-def malformed_uploads(png, jpeg, count):
+def malformed_uploads(png: bytes, jpeg: bytes, count: int) -> list[bytes]:
     """Return requests that are wrong in one way or another: damaged and cut pictures, other types,
     broken HTTP.
     """
     rng = np.random.default_rng(0)
 
-    def damaged(content):
+    def damaged(content: bytes) -> bytes:
         content = bytearray(content)
         for place in rng.integers(len(content), size=rng.integers(1, 50)):
             content[place] = rng.integers(256)
@@ -137,12 +139,12 @@ def malformed_uploads(png, jpeg, count):
     return [kinds[number % len(kinds)]() for number in range(count)]
 
 
-def resident_megabytes(process):
+def resident_megabytes(process: int) -> float:
     status = Path(f"/proc/{process}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def measure(port, process, test, count, bad):
+def measure(port: int, process: int, test: Any, count: int, bad: int) -> None:
     """Print the tables. Raises SystemExit where an answer is not what it has to be."""
     from benchmarks import photographs
 
@@ -196,12 +198,12 @@ def measure(port, process, test, count, bad):
     )
 
 
-def expect(true, found):
+def expect(true: bool, found: Any) -> None:
     if not true:
         raise SystemExit(f"load_server.py: not as it has to be: {found}")
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
     parser.add_argument(

@@ -10,8 +10,7 @@ or, in an environment of your own,
 
 Every side runs in a process of its own (speed_worker.py), and the sides take turns, so that a
 machine whose speed drifts slows all of them. Writes speed.md, speed.json and speed.png. PyTorch and
-ONNX Runtime
-are compared where they are installed: python -m pip install -e ".[bench]"
+ONNX Runtime are compared where they are installed: python -m pip install -e ".[bench]"
 """
 
 import contextlib
@@ -25,9 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from fmnist import cli, source
+from plots import BLUE, RED
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
@@ -53,12 +57,13 @@ PREDICTION = {
     "ONNX Runtime": ("onnx_prediction",),
 }
 LIMIT = "matrix product"
+Answer = dict[str, Any]  # a line of JSON of speed_worker.py
 
 
 class Worker:
     """A side in a process of its own that takes turns when it is told to."""
 
-    def __init__(self, *side):
+    def __init__(self, *side: str) -> None:
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.speed_worker", *side],
@@ -71,23 +76,23 @@ class Worker:
         )
         self.about = self.answer()
 
-    def turn(self, **options):
+    def turn(self, **options: Any) -> Answer:
         self.process.stdin.write(json.dumps(options) + "\n")
         self.process.stdin.flush()
         return self.answer()
 
-    def answer(self):
+    def answer(self) -> Answer:
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
             sys.exit(f"a side of the benchmark failed:\n{self.errors.read()}")
         return json.loads(line)
 
-    def stop(self):
+    def stop(self) -> None:
         self.process.communicate()
 
 
-def default_environment():
+def default_environment() -> dict[str, str]:
     """TensorFlow's own defaults, whatever the caller's environment says, and no chatter to fill a
     pipe.
     """
@@ -97,7 +102,9 @@ def default_environment():
     return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def take_turns(sides, rounds=ROUNDS):
+def take_turns(
+    sides: dict[str, tuple[str, ...]], rounds: int = ROUNDS
+) -> tuple[dict[str, Answer], dict[str, list[Answer]]]:
     """Return what is known about every side, and its answers. A turn before the first one is left
     out.
     """
@@ -118,7 +125,7 @@ def take_turns(sides, rounds=ROUNDS):
     return about, answers
 
 
-def summary(values):
+def summary(values: Sequence[float]) -> dict[str, float]:
     """Return median and spread: the distance of the quartiles as a share of the median."""
     if len(values) < 2:
         return {"median": values[0], "spread": 0.0, "n": 1}
@@ -129,7 +136,7 @@ def summary(values):
 # What is measured. Every function returns a part of speed.json.
 
 
-def measure_training():
+def measure_training() -> dict[str, Any]:
     about, answers = take_turns({**TRAINING, LIMIT: ("matrix_multiply",)})
     limit = summary([answer["rate"] for answer in answers[LIMIT]])
     rows = {}
@@ -159,7 +166,7 @@ def measure_training():
     }
 
 
-def measure_prediction():
+def measure_prediction() -> dict[str, Any]:
     about, answers = take_turns(PREDICTION, rounds=3)
     rows = {}
     for name, turns in answers.items():
@@ -172,7 +179,7 @@ def measure_prediction():
     return {"prediction": {name: rows.get(name, about[name]) for name in PREDICTION}}
 
 
-def measure_cost():
+def measure_cost() -> dict[str, Any]:
     """µs an image of our training, by number of images and by size of the batch."""
     worker = Worker("our_cost")
     settings = {*((images, 256) for images in SIZES), *((SIZES[0], batch) for batch in BATCHES)}
@@ -190,7 +197,7 @@ def measure_cost():
     }
 
 
-def measure_start_up():
+def measure_start_up() -> dict[str, Any]:
     """Seconds of --help, of the bare import of TensorFlow and to the first batch, and peak memory
     in GB.
     """
@@ -213,7 +220,7 @@ def measure_start_up():
     }
 
 
-def run(*command):
+def run(*command: str) -> tuple[float, float]:
     """Return the seconds and the peak memory, in GB, of a Python process."""
     begin = time.perf_counter()
     process = subprocess.Popen(
@@ -229,7 +236,7 @@ def run(*command):
     return time.perf_counter() - begin, usage.ru_maxrss / 1024**2
 
 
-def seconds_to_first_batch(folder):
+def seconds_to_first_batch(folder: str) -> float:
     """Run train_cnn.py in a terminal until its progress bar shows the first batches."""
     begin = time.perf_counter()
     pid, terminal = pty.fork()
@@ -253,7 +260,7 @@ def seconds_to_first_batch(folder):
 # What is written.
 
 
-def table(results):
+def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     training, plain = results["training"], None
     lines = [
@@ -309,7 +316,7 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
-def stalls(training):
+def stalls(training: dict[str, Any]) -> str:
     """Return a sentence on the epochs that were held up at their end."""
     stalled = {name: row for name, row in training.items() if row.get("stalled")}
     if not stalled:
@@ -325,7 +332,7 @@ def stalls(training):
     )
 
 
-def same_learning(results):
+def same_learning(results: dict[str, Any]) -> str:
     """Return a sentence that compares the accuracies of both sides on the same validation
     images.
     """
@@ -354,11 +361,7 @@ def same_learning(results):
     return f"Validation accuracy of plain Keras and ours after {ROUNDS + 1} epochs: {accuracies}."
 
 
-def picture(results):
-    from matplotlib.figure import Figure
-
-    from plots import BLUE, RED
-
+def picture(results: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     bars, cost = figure.subplots(1, 2, width_ratios=(1.3, 1))
     rows = {name: row for name, row in results["training"].items() if "missing" not in row}
@@ -407,7 +410,7 @@ def picture(results):
     return figure
 
 
-def machine():
+def machine() -> str:
     """Return the processor's name and the number of cores."""
     with contextlib.suppress(OSError):
         name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -416,7 +419,7 @@ def machine():
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def versions():
+def versions() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     found = [f"Python {platform.python_version()}"]
@@ -426,14 +429,14 @@ def versions():
     return ", ".join(found)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
         "--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)"
     )
     folder = parser.parse_args(argv).output_dir
 
-    def work():
+    def work() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         source.find()  # fetched now, not while the clock runs
         begin = time.perf_counter()

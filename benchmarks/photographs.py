@@ -4,16 +4,19 @@ called unsure.
     python -m benchmarks.photographs --run pretrained/best
 
 Every test image is rendered as a photograph of chance, read again, and classified. Then pictures of
-noise, drawings, digits and textures are, whose generators were written after the rule of novelty.py
-was chosen, by others; its limits are by the validation images. Prints two tables and draws
-docs/photographs.png.
+noise, drawings, digits and textures are, whose generators were written after the rule of
+fmnist/evaluation/ood.py was chosen, by others; its limits are by the validation images. Prints two
+tables and draws docs/photographs.png.
 """
 
 import io
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
@@ -40,13 +43,12 @@ SIDE = 224  # pixels of a picture of something else
 SHOWN = 6
 
 
-def photograph(image, rng):
+def photograph(image: np.ndarray, rng: np.random.Generator) -> bytes:
     """Return a JPEG file of an image (28, 28) in [0, 1] as somebody might have taken its object.
 
     Of chance are: size and shape of the picture, size and place of the object, the colours of
-        ground and object and
-    which of both is lighter, light that falls off to one side, a ground that changes its grey,
-    noise, the compression, and how the camera was held.
+    ground and object and which of both is lighter, light that falls off to one side, a ground that
+    changes its grey, noise, the compression, and how the camera was held.
     """
     height, width = rng.choice([(480, 640), (640, 480), (512, 512), (320, 480), (960, 720)])
     edge = round(min(height, width) * rng.uniform(0.35, 0.9))
@@ -73,7 +75,7 @@ def photograph(image, rng):
     return stream.getvalue()
 
 
-def colours(rng):
+def colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return the colours of a ground and of an object that is darker or lighter, (3,) in [0, 1]."""
     ground = (rng.uniform(*GROUNDS[rng.choice(list(GROUNDS))]) + rng.uniform(-0.05, 0.05, 3)).clip(
         0, 1
@@ -88,7 +90,7 @@ def colours(rng):
             return ground.astype(np.float32), colour.astype(np.float32)
 
 
-def slope(height, width, rng):
+def slope(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Return a plane (height, width, 1) from -1 to 1 that rises in some direction."""
     angle = rng.uniform(0, 2 * np.pi)
     plane = np.add.outer(
@@ -100,7 +102,7 @@ def slope(height, width, rng):
 # Pictures of other things, (SIDE, SIDE) in [0, 1], light on black.
 
 
-def noise(rng):
+def noise(rng: np.random.Generator) -> np.ndarray:
     """Speckles or clouds of several sizes."""
     if rng.random() < 0.5:
         grains = rng.gamma(rng.uniform(0.5, 4), size=(rng.integers(20, SIDE),) * 2)
@@ -110,7 +112,7 @@ def noise(rng):
     )
 
 
-def drawing(rng):
+def drawing(rng: np.random.Generator) -> np.ndarray:
     """A spiral, a flower, a tree, a face or a graph."""
     picture = Image.new("L", (SIDE, SIDE))
     pen, centre, wide = ImageDraw.Draw(picture), SIDE / 2, int(rng.integers(3, 10))
@@ -150,7 +152,7 @@ def drawing(rng):
     return np.asarray(picture) / 255
 
 
-def digit(rng):
+def digit(rng: np.random.Generator) -> np.ndarray:
     """A digit written by hand (scikit-learn's) or printed, in letters with serifs."""
     if rng.random() < 0.5:
         import sklearn.datasets
@@ -178,7 +180,7 @@ def digit(rng):
     return np.asarray(picture.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC)) / 255
 
 
-def texture(rng):
+def texture(rng: np.random.Generator) -> np.ndarray:
     """Cells, rings, bricks or a weave."""
     y, x = np.mgrid[:SIDE, :SIDE] + rng.uniform(0, SIDE)
     kind, length = rng.integers(4), rng.uniform(8, 40)
@@ -204,23 +206,23 @@ def texture(rng):
     )
 
 
-def curve(pen, x, y, width):
+def curve(pen: ImageDraw.ImageDraw, x: Iterable[float], y: Iterable[float], width: int) -> None:
     pen.line(
         [*zip(map(float, x), map(float, y), strict=True)], fill=255, width=width, joint="curve"
     )
 
 
-def enlarge(values):
+def enlarge(values: np.ndarray) -> np.ndarray:
     return np.asarray(
         Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     )
 
 
-def stretched(values):
+def stretched(values: np.ndarray) -> np.ndarray:
     return (values - values.min()) / np.ptp(values)
 
 
-def on_ground(values, rng, framed):
+def on_ground(values: np.ndarray, rng: np.random.Generator, framed: bool) -> np.ndarray:
     """Return the picture as (height, width, 3) uint8 in two colours; framed: with that of the
     ground around it.
     """
@@ -236,7 +238,7 @@ def on_ground(values, rng, framed):
 OTHERS = {"noise": noise, "drawings": drawing, "digits": digit, "textures": texture}
 
 
-def other_photos(kind, count, framed):
+def other_photos(kind: str, count: int, framed: bool) -> list[photo.Photo]:
     """Return Photos of one kind of OTHERS."""
     rngs = (np.random.default_rng([list(OTHERS).index(kind), number]) for number in range(count))
     pictures = (on_ground(OTHERS[kind](rng), rng, framed) for rng in rngs)
@@ -245,7 +247,7 @@ def other_photos(kind, count, framed):
     ]
 
 
-def measure(classifier, test, count, others):
+def measure(classifier: Any, test: Any, count: int, others: int) -> Figure:
     """Print the tables and return the figure."""
     from tools.prediction import figures, pictures
 
@@ -298,7 +300,7 @@ def measure(classifier, test, count, others):
     )
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
     parser.add_argument("--data-dir", type=cli.path, help="folder with the four files")
@@ -316,7 +318,7 @@ def main(argv=None):
     )
     options = parser.parse_args(argv)
 
-    def work():
+    def work() -> None:
         runtime.configure_tensorflow()
         import data
         from fmnist.inference.classifier import load_classifier

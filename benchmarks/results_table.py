@@ -2,14 +2,16 @@
 
     python -m benchmarks.results_table
 
-Runs that are finished are not trained again and others are resumed: a comparison that was broken
-off loses nothing.
+Runs that are finished are not trained again and others are resumed: a comparison that was
+interrupted loses nothing.
 """
 
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import in_own_process
 from evaluate_model import evaluate
@@ -30,7 +32,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def result(name, seed, runs_dir):
+def result(name: str, seed: int, runs_dir: Path) -> dict[str, Any]:
     """Return the metrics of one run, trained and scored where that was not done before."""
     config = TrainConfig(**SETTINGS[name], seed=seed, runs_dir=runs_dir, name=f"{name}-{seed}")
     run = in_own_process(train_or_resume, config)
@@ -41,18 +43,18 @@ def result(name, seed, runs_dir):
     return json.loads(metrics.read_text())
 
 
-def mean_and_deviation(values, form):
+def mean_and_deviation(values: Sequence[float], form: str) -> str:
     return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs/results_table"), help="(%(default)s)"
     )
     runs_dir = parser.parse_args(argv).runs_dir
 
-    def work():
+    def work() -> None:
         results = {name: [result(name, seed, runs_dir) for seed in SEEDS] for name in SETTINGS}
         print(
             "| model | test accuracy, % | test loss | parameters | seconds per epoch | epochs | "

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fmnist import cli
@@ -26,7 +27,7 @@ WAYS = {  # cores, and options of compare_models.py
 }
 
 
-def seconds(cores, options):
+def seconds(cores: set[int], options: Sequence[str]) -> float:
     """Return how long the sweep takes, start-up, evaluation and table included."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -55,7 +56,7 @@ def seconds(cores, options):
         return time.perf_counter() - started
 
 
-def main():
+def main() -> None:
     parser = cli.Parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     rounds = parser.parse_args().rounds

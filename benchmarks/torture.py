@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -43,6 +45,7 @@ TRAININGS = {
     "lenet_l2": "--schedule constant --label-smoothing 0.1 --batch-size 32 --patience 0",
     "allconv_cnn": "--recipe quick --augment flip+shift+erase",
 }
+Outcome = tuple[list[runs.Row], list[np.ndarray]]  # history and weights of a finished run
 START_UP = 8  # seconds before the first batch, about
 # kB of a disk that is too small; from 8000 on, for the second epoch.
 ROOMS = (
@@ -62,7 +65,7 @@ class Lost(Exception):
 # Kills.
 
 
-def kill_trainings(kills, generator, folder):
+def kill_trainings(kills: int, generator: random.Random, folder: Path) -> dict[str, Any]:
     """Kill every training of TRAININGS until all kills are used up, and compare it with one that
     ran undisturbed.
     """
@@ -124,7 +127,7 @@ def kill_trainings(kills, generator, folder):
     return tally
 
 
-def kill_one(run, arguments, generator):
+def kill_one(run: Path, arguments: Sequence[Any], generator: random.Random) -> str | None:
     """Start or go on with a training, kill it, and return in what it was killed; None if it ended
     before.
     """
@@ -156,7 +159,7 @@ def kill_one(run, arguments, generator):
     return "in training" if was_training else "in start-up"
 
 
-def unfinished(run, child):
+def unfinished(run: Path, child: subprocess.Popen) -> list[Path]:
     """Return the files that the process has begun to write and not put in their places."""
     with contextlib.suppress(FileNotFoundError):  # a folder may vanish meanwhile
         return [
@@ -167,20 +170,20 @@ def unfinished(run, child):
     return []
 
 
-def epochs_done(run):
+def epochs_done(run: Path) -> int:
     """Return the lines of the history, without opening what may be in the making."""
     with contextlib.suppress(OSError):
         return (run / runs.HISTORY_FILE).read_text().count("\n") - 1
     return 0
 
 
-def epochs_saved(run):
+def epochs_saved(run: Path) -> int:
     return (
         len(checkpoint.load_state(run)[1]) if (run / runs.CHECKPOINT).exists() else epochs_done(run)
     )
 
 
-def check_run(run, reference):
+def check_run(run: Path, reference: Outcome) -> None:
     """Raise Lost where a file is not whole, or tells another story than the reference does."""
     if not run.exists():
         return
@@ -203,16 +206,16 @@ def check_run(run, reference):
             raise Lost(f"{run / runs.MODEL} is not whole: {broken}")
 
 
-def without_seconds(history):
+def without_seconds(history: list[runs.Row]) -> list[runs.Row]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
 
-def as_written(history):
+def as_written(history: list[runs.Row]) -> list[dict[str, str]]:
     """Return the rows with the digits that history.csv has."""
     return [{key: f"{value:.9g}" for key, value in row.items()} for row in without_seconds(history)]
 
 
-def outcome(run):
+def outcome(run: Path) -> Outcome:
     """Return what a finished run leaves: history and weights."""
     left = {path.name for path in run.iterdir()} - {
         "metrics.json",
@@ -226,7 +229,7 @@ def outcome(run):
     return without_seconds(runs.load_history(run)), runs.load_model(run).get_weights()
 
 
-def same(outcome, other):
+def same(outcome: Outcome, other: Outcome) -> bool:
     return (
         outcome[0] == other[0]
         and len(outcome[1]) == len(other[1])
@@ -237,7 +240,7 @@ def same(outcome, other):
     )
 
 
-def kill_evaluations(kills, generator, folder):
+def kill_evaluations(kills: int, generator: random.Random, folder: Path) -> dict[str, Any]:
     """Kill evaluations of a run, each of which would change the results: they stay, or are replaced
     whole.
     """
@@ -276,7 +279,7 @@ def kill_evaluations(kills, generator, folder):
     return tally
 
 
-def results(run):
+def results(run: Path) -> dict[Path, Any]:
     """Return the content of the results, which are the same whenever a run is evaluated; of a .npz,
     the arrays.
     """
@@ -295,7 +298,7 @@ def results(run):
 # Full disks.
 
 
-def fill_disks(folder):
+def fill_disks(folder: Path) -> dict[str, Any]:
     """Train and evaluate on disks that are too small; then enlarge them and go on."""
     if os.geteuid():
         return {"not tried": "only root may mount a small disk"}
@@ -351,7 +354,7 @@ def fill_disks(folder):
 
 
 @contextlib.contextmanager
-def small_disk(folder, kilobytes):
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True
@@ -365,7 +368,7 @@ def small_disk(folder, kilobytes):
 # What safety costs.
 
 
-def costs(folder):
+def costs(folder: Path) -> dict[str, Any]:
     """Measure what is written after an epoch of the default training, and what determinism
     costs.
     """
@@ -404,7 +407,7 @@ def costs(folder):
 # Broken inputs.
 
 
-def break_inputs():
+def break_inputs() -> dict[str, Any]:
     """Try the long table of tests/hostile_input."""
     done = subprocess.run(
         [
@@ -438,7 +441,7 @@ def break_inputs():
 
 
 @contextlib.contextmanager
-def process(script, *arguments):
+def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen]:
     """Give a Popen that tells, by training(), whether the first epoch of this process has begun."""
     with tempfile.TemporaryFile("w+") as log:
         child = subprocess.Popen(
@@ -459,14 +462,14 @@ def process(script, *arguments):
             child.wait()
 
 
-def wait(child, condition, seconds=120):
+def wait(child: subprocess.Popen, condition: Callable[[], Any], seconds: float = 120) -> None:
     """Wait until the condition holds, the process ends or the seconds are over."""
     end = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < end and not condition():
         time.sleep(0.0005)
 
 
-def finish(script, *arguments):
+def finish(script: str, *arguments: Any) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True
     )
@@ -474,7 +477,7 @@ def finish(script, *arguments):
         raise Lost(f"{script} {' '.join(map(str, arguments))}: {done.stderr}")
 
 
-def refuse(script, *arguments):
+def refuse(script: str, *arguments: Any) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True
     )
@@ -482,7 +485,7 @@ def refuse(script, *arguments):
         raise Lost(f"on a full disk, {script} ends with {done.returncode} and says: {done.stderr}")
 
 
-def table(report):
+def table(report: dict[str, Any]) -> str:
     """Return the table of README.md. A part that lost something, or was not tried, has a line that
     says so.
     """
@@ -525,7 +528,7 @@ def table(report):
     return "\n".join(lines)
 
 
-def main():
+def main() -> int:
     parts = ("kills", "evaluations", "disks", "costs", "inputs")
     parser = cli.Parser(__doc__)
     parser.add_argument("part", nargs="?", choices=parts, help="all of them, if none is named")

@@ -156,7 +156,7 @@ def exit_code(script: str, work: Callable[[], None]) -> int:
     """Call `work` and return the exit code: 0, or 1, 130 or 143 with one line on standard error.
 
     What the user can correct is a line: UserError, OSError, MemoryError and a package that is not
-        installed.
+    installed.
     """
 
     def terminate(number: int, frame: object) -> None:

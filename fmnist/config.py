@@ -90,8 +90,8 @@ class TrainConfig:
 
     recipe: str = setting(
         "classic",
-        "what the other settings are where they are not given; the defaults named "
-        "below are those of classic",
+        "what the other settings are where they are not given; the defaults named below are those "
+        "of classic",
         choices=tuple(RECIPES),
     )
     model: str = setting("dropout_cnn", "network of model.py", choices=MODEL_NAMES)
@@ -123,8 +123,8 @@ class TrainConfig:
     )
     ema_epochs: float = setting(
         0.5,
-        "validate and keep the exponential moving average of the weights over about so "
-        "many epochs; 0: no averaging",
+        "validate and keep the exponential moving average of the weights over about so many "
+        "epochs; 0: no averaging",
         low=0,
         below=1000,
     )
@@ -143,8 +143,8 @@ class TrainConfig:
     )
     weights: str | None = setting(
         None,
-        "initial weights, of mobilenet only: imagenet, which Keras fetches, or a file "
-        "of its backbone's weights",
+        "initial weights, of mobilenet only: imagenet, which Keras fetches, or a file of its "
+        "backbone's weights",
         check=cli.path,
         metavar="imagenet|FILE",
     )

@@ -86,5 +86,6 @@ def picture(path: Path, caption: str) -> str:
     """Return a figure with its caption. path: of a PNG file, whose bytes go into the page."""
     return (
         f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
-        f'{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        f'{base64.b64encode(path.read_bytes()).decode()}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

@@ -109,7 +109,9 @@ def pools_tiles(layer: layers.Layer) -> bool:
 def mobilenet_backbone(width: float, weights: str | None = None) -> keras.Model:
     """Return MobileNetV2 without its classifier.
 
-    weights: None, "imagenet", or a file of its weights.
+    Args:
+        width: factor of the numbers of filters.
+        weights: None, "imagenet", or a file of its weights.
     """
     return keras.applications.MobileNetV2(
         (32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg"
@@ -127,9 +129,8 @@ def pretrained_weights(width: float, weights: str) -> list[np.ndarray]:
     try:
         with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
             return mobilenet_backbone(width, weights).get_weights()
-    except (
-        Exception
-    ) as error:  # whatever a damaged file, or a network that is not there, makes Keras raise
+    # Whatever a damaged file, or a network that is not there, makes Keras raise.
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"the weights {weights} cannot be had ({reason})") from None
 

@@ -52,8 +52,7 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
     if too_late:
         _warn_once(
             f"TensorFlow was running before: {' and '.join(too_late)}, so that training may take "
-            "longer. "
-            "Restart Python and start with this project to avoid it."
+            "longer. Restart Python and start with this project to avoid it."
         )
     if keras.config.backend() != "tensorflow":
         raise cli.UserError(

@@ -125,7 +125,7 @@ def find(data_dir: str | Path | None = None) -> tuple[list[bytes], str]:
     raise DataError(
         "Fashion-MNIST was not found on this machine and could not be fetched "
         f"({'; '.join(failures)}). "
-        f"Bring its four files into a folder and name it with --data-dir"
+        "Bring its four files into a folder and name it with --data-dir"
     )
 
 

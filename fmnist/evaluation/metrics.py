@@ -21,8 +21,8 @@ def score(
 ) -> dict[str, dict[str, Any]]:
     """Return the scores of every part: train, validation and test.
 
-    The temperature of calibration is fitted on the validation part.
-    What is called calibrated has the temperature in it, the rest has not.
+    The temperature of calibration is fitted on the validation part. What is called calibrated has
+    the temperature in it, the rest has not.
 
     Args:
         labels: (N,) by the name of the part.
@@ -123,10 +123,14 @@ def difference_interval(
 ) -> tuple[float, float, float]:
     """Return by how much accuracy is above the others', and its 95 % bootstrap interval.
 
-    correct, others: (seeds, N) of the same N images. Every resample draws images, the same for
-        both, and seeds.
-    With one seed each, the interval knows nothing of what another seed would do.
-    Efron, Tibshirani, "An Introduction to the Bootstrap", 1993.
+    Every resample draws images, the same for both, and seeds. With one seed each, the interval
+    knows nothing of what another seed would do. Efron, Tibshirani, "An Introduction to the
+    Bootstrap", 1993.
+
+    Args:
+        correct: (seeds, N), whether the prediction is correct.
+        others: (seeds, N) of the same N images.
+        resamples: number of bootstrap resamples.
     """
     rng = np.random.default_rng(0)
     differences = np.empty(resamples)

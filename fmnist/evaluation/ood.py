@@ -3,8 +3,10 @@
 images: (N, 28, 28, 1) in [0, 1]; probabilities: (N, classes), calibrated. A score is the higher,
 the stranger an image is:
     1. how far its principal components are from those of the predicted class, in that class' own
-    spread (Mahalanobis); 2. how much of it the principal components leave over; 3. the same as a
-    share of all its light; 4. how unsure the network is.
+       spread (Mahalanobis);
+    2. how much of it the principal components leave over;
+    3. the same as a share of all its light;
+    4. how unsure the network is.
 """
 
 from typing import NamedTuple
@@ -13,8 +15,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 COMPONENTS = 60
-# images that the spread of all classes counts for in the spread of each, which may have few of its
-# own
+# images that the spread of all classes counts for in the spread of each, which may have few
+# of its own
 POOLED = 60
 SCORES = 4
 KEPT = 0.95  # at least, of the validation images

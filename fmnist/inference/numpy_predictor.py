@@ -1,7 +1,8 @@
 """The class probabilities of one image, in NumPy.
 
 TensorFlow takes longer to be called than these networks take to compute.
-probabilities = predictor(model)(image)           a fraction of a millisecond
+
+    probabilities = predictor(model)(image)           a fraction of a millisecond
 """
 
 import functools
@@ -21,8 +22,8 @@ Step = Callable[[np.ndarray], np.ndarray]
 def predictor(model: keras.Model) -> Step:
     """Return a function of one image (28, 28, 1) that gives its class probabilities (10,).
 
-    They are those of model.predict.
-    A network that has what is not written in NumPy here is compiled by TensorFlow.
+    They are those of model.predict. A network that has what is not written in NumPy here is
+    compiled by TensorFlow.
     """
     members = members_of(model)
     try:
@@ -148,9 +149,8 @@ def convolution(layer: layers.Conv2D, pool: int) -> Step:
     """Return a convolution and a max-pooling of pool × pool pixels, without activation.
 
     It gathers a window of pixels for every pixel to come, in one block for each place in the pools,
-    and
-    multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves out
-        is not computed.
+    and multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves
+    out is not computed.
     """
     kernel = np.asarray(layer.kernel)
     size, _, channels, filters = kernel.shape

@@ -182,8 +182,8 @@ def smooth_ground(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the background (height, width, 3), and the share of the border that it explains.
 
     It is a surface of second order in every channel, fitted to what is near it, at first on the
-        border alone: so it may
-    be lit from one side, and the object may touch the border with less than half of it.
+    border alone: so it may be lit from one side, and the object may touch the border with less than
+    half of it.
     """
     few = pixels[::STEP, ::STEP]
     inside = np.zeros(few.shape[:2], bool)

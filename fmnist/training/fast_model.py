@@ -82,7 +82,13 @@ class SplitBatchModel(keras.Model):
     def __init__(
         self, first: list[keras.Model], second: list[keras.Model], pruning: DataPruning | None
     ) -> None:
-        """Args: first, second: the members, for each half of a batch."""
+        """Put the two networks of every member side by side.
+
+        Args:
+            first: a network for every member, for the first half of a batch.
+            second: the same for the second half.
+            pruning: receives the losses of the images; None without data pruning.
+        """
         super().__init__()
         self.first, self.second, self.pruning = first, second, pruning
 
@@ -100,8 +106,8 @@ class SplitBatchModel(keras.Model):
         if isinstance(images, tuple):
             images, _ = images
         count = tf.shape(images)[0]
-        # A single image goes into both halves, as nothing has no mean, and the second output is cut
-        # off.
+        # A single image goes into both halves, as nothing has no mean, and the second output is
+        # cut off.
         halves = images[: tf.maximum(count // 2, 1)], images[count // 2 :]
         outputs = [
             tf.concat(
@@ -149,8 +155,8 @@ class SplitBatchModel(keras.Model):
 def unused_rows(model: keras.Model) -> int:
     """Return how many of the last rows of pixels nothing depends on.
 
-    Pooling leaves out an odd last row.
-    There are as many columns, but oneDNN is slower on the narrower maps.
+    Pooling leaves out an odd last row. There are as many columns, but oneDNN is slower on the
+    narrower maps.
     """
     maps = [
         layer for layer in model.layers if isinstance(layer, (layers.Conv2D, layers.MaxPooling2D))

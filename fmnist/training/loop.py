@@ -201,8 +201,7 @@ class EpochSaver(keras.callbacks.Callback):
             )
             raise Diverged(
                 f"the loss of epoch {len(self.history)} is not a number, most likely because "
-                f"{causes} is "
-                f"too high. {self.what_is_kept()}"
+                f"{causes} is too high. {self.what_is_kept()}"
             )
         runs.finish(self.run)
         best = runs.chosen_epoch(config.patience, self.history)
@@ -222,8 +221,7 @@ class EpochSaver(keras.callbacks.Callback):
         return (
             f"The {'best' if self.config.patience else 'last'} weights, of epoch {best['epoch']} "
             f"with a validation loss of {best['val_loss']:.4f}, are in {self.run / runs.MODEL}; "
-            "next: python evaluate_model.py "
-            f"{shlex.quote(str(self.run))}{resume}"
+            f"next: python evaluate_model.py {shlex.quote(str(self.run))}{resume}"
         )
 
 

@@ -45,11 +45,9 @@ def learning_rate(
 class ConvolutionMuon(keras.optimizers.Muon):
     """Muon for convolution kernels, as matrices (height · width · inputs, outputs).
 
-    Keras' own sends them to AdamW.
-    Every step of a kernel has singular values of about the same size: what a few directions of the
-        gradient
-    would drown is learned as well. AdamW moves biases, scales and the layers in `exclude_layers`,
-    by the same rate.
+    Keras' own sends them to AdamW. Every step of a kernel has singular values of about the same
+    size: what a few directions of the gradient would drown is learned as well. AdamW moves biases,
+    scales and the layers in `exclude_layers`, by the same rate.
 
     Muon: Jordan and others, https://kellerjordan.github.io/posts/muon/
     The size of a step, so that AdamW's rates suit: Liu and others, https://arxiv.org/abs/2502.16982

@@ -23,8 +23,8 @@ from tests.hostile_input.test_config_file import INFINITY, NAN
 
 def archive_is(**changes):
     """changes: a function of `config` (config.json, parsed), of `weights` (an h5py.File), or what
-    either is instead;
-    None for nothing."""
+    either is instead; None for nothing.
+    """
     names = {"config": "config.json", "weights": "model.weights.h5"}
 
     def spoil(path):

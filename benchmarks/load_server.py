@@ -203,7 +203,7 @@ def expect(true: bool, found: Any) -> None:
         raise SystemExit(f"load_server.py: not as it has to be: {found}")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
     parser.add_argument(
@@ -213,23 +213,27 @@ def main(argv: list[str] | None = None) -> None:
         "--malformed", type=cli.number(int, 1), default=2_000, help="uploads (%(default)s)"
     )
     options = parser.parse_args(argv)
-    run = runs.find_run(options.run, options.runs_dir)
-    command = [sys.executable, "-m", "tools.serve_model", "--run", str(run), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            lines = (line for line in server.stdout if line.startswith("Serving"))
-            if not (line := next(lines, None)):
-                raise SystemExit("load_server.py: the server does not start")
-            port = int(line.split()[2].rpartition(":")[2])
-            print(f"Run: {run}; {runtime.available_cores()} cores\n", flush=True)
-            runtime.configure_tensorflow()
-            import data
 
-            measure(port, server.pid, data.load().test, options.requests, options.malformed)
-        finally:
-            server.terminate()
-            server.communicate()
+    def work() -> None:
+        run = runs.find_run(options.run, options.runs_dir)
+        command = [sys.executable, "-m", "tools.serve_model", "--run", str(run), "--port", "0"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                lines = (line for line in server.stdout if line.startswith("Serving"))
+                if not (line := next(lines, None)):
+                    raise SystemExit("load_server.py: the server does not start")
+                port = int(line.split()[2].rpartition(":")[2])
+                print(f"Run: {run}; {runtime.available_cores()} cores\n", flush=True)
+                runtime.configure_tensorflow()
+                import data
+
+                measure(port, server.pid, data.load().test, options.requests, options.malformed)
+            finally:
+                server.terminate()
+                server.communicate()
+
+    return cli.exit_code("load_server.py", work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

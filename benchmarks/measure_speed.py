@@ -268,8 +268,8 @@ def table(results: dict[str, Any]) -> str:
         f"{results['limit']['median'] / 1e9:.0f} GFLOP/s "
         f"(spread {results['limit']['spread']:.0%}).",
         "",
-        "| an epoch of training, with validation | µs an image | spread | GFLOP/s | of the limit | "
-        "÷ plain Keras | ÷ plain Keras with its stalls |",
+        "| an epoch of training, with validation | µs an image | spread | GFLOP/s | of the limit "
+        "| ÷ plain Keras | ÷ plain Keras with its stalls |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in training.items():

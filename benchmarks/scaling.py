@@ -28,7 +28,10 @@ WAYS = {  # cores, and options of compare_models.py
 
 
 def seconds(cores: set[int], options: Sequence[str]) -> float:
-    """Return how long the sweep takes, start-up, evaluation and table included."""
+    """Return how long the sweep takes, start-up, evaluation and table included.
+
+    Raises cli.UserError where the sweep fails, which has printed the cause.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
@@ -46,35 +49,40 @@ def seconds(cores: set[int], options: Sequence[str]) -> float:
             *options,
         ]
         started = time.perf_counter()
-        subprocess.run(
+        sweep = subprocess.run(
             command,
-            check=True,
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
+        if sweep.returncode:
+            raise cli.UserError(f"a sweep failed, with exit code {sweep.returncode}")
         return time.perf_counter() - started
 
 
-def main() -> None:
+def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     rounds = parser.parse_args().rounds
-    measured = {way: [] for way in WAYS}
-    for _ in range(rounds):
-        for way, arguments in WAYS.items():
-            measured[way].append(seconds(*arguments))
-            print(f"{way}: {measured[way][-1]:.0f} s", flush=True)
-    medians = {way: statistics.median(times) for way, times in measured.items()}
-    slowest = next(iter(medians.values()))
-    print(
-        f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n"
-        "|---|---|---|---|"
-    )
-    for way, median in medians.items():
-        spread = (max(measured[way]) - min(measured[way])) / median
-        print(f"| {way} | {median:.0f} | {spread:.0%} | {median / slowest:.2f} |")
+
+    def work() -> None:
+        measured = {way: [] for way in WAYS}
+        for _ in range(rounds):
+            for way, arguments in WAYS.items():
+                measured[way].append(seconds(*arguments))
+                print(f"{way}: {measured[way][-1]:.0f} s", flush=True)
+        medians = {way: statistics.median(times) for way, times in measured.items()}
+        slowest = next(iter(medians.values()))
+        print(
+            f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n"
+            "|---|---|---|---|"
+        )
+        for way, median in medians.items():
+            spread = (max(measured[way]) - min(measured[way])) / median
+            print(f"| {way} | {median:.0f} | {spread:.0%} | {median / slowest:.2f} |")
+
+    return cli.exit_code("scaling.py", work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

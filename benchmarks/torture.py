@@ -46,6 +46,15 @@ TRAININGS = {
     "allconv_cnn": "--recipe quick --augment flip+shift+erase",
 }
 Outcome = tuple[list[runs.Row], list[np.ndarray]]  # history and weights of a finished run
+KILL_COUNTS = (
+    "tried",
+    "survived",
+    "after the second epoch",
+    "in a write",
+    "in training",
+    "in start-up",
+    "runs compared",
+)
 START_UP = 8  # seconds before the first batch, about
 # kB of a disk that is too small; from 8000 on, for the second epoch.
 ROOMS = (
@@ -69,18 +78,7 @@ def kill_trainings(kills: int, generator: random.Random, folder: Path) -> dict[s
     """Kill every training of TRAININGS until all kills are used up, and compare it with one that
     ran undisturbed.
     """
-    tally = dict.fromkeys(
-        (
-            "tried",
-            "survived",
-            "after the second epoch",
-            "in a write",
-            "in training",
-            "in start-up",
-            "runs compared",
-        ),
-        0,
-    )
+    tally = dict.fromkeys(KILL_COUNTS, 0)
     share = -(-kills // len(TRAININGS))
     for model, options in TRAININGS.items():
         command = [

@@ -37,6 +37,8 @@ OWN_MODULES = (
     "train_cnn",
     "evaluate_model",
 )
+# of the commands that, run again, do only what is missing
+INTERRUPTED = "Interrupted. The same command goes on; what is finished is kept."
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -152,11 +154,16 @@ def sizes(options: argparse.Namespace) -> dict[str, float]:
 # How a command ends.
 
 
-def exit_code(script: str, work: Callable[[], None]) -> int:
+def exit_code(script: str, work: Callable[[], None], interrupted: str | None = None) -> int:
     """Call `work` and return the exit code: 0, or 1, 130 or 143 with one line on standard error.
 
     What the user can correct is a line: UserError, OSError, MemoryError and a package that is not
     installed.
+
+    Args:
+        script: starts the line of an error.
+        work: the command.
+        interrupted: the line on Ctrl-C and SIGTERM (the message of the KeyboardInterrupt).
     """
 
     def terminate(number: int, frame: object) -> None:
@@ -181,7 +188,7 @@ def exit_code(script: str, work: Callable[[], None]) -> int:
         print(f"{script}: out of memory; close other programs", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(f"\n{one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
+        print(f"\n{interrupted or one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -92,28 +92,23 @@ def main(argv: list[str] | None = None) -> int:
         from tools.comparison import comparison
 
         given = cli.sizes(options) | {"data_dir": comparison.absolute(options.data_dir)}
-        try:
-            failures = comparison.compare(
-                options.names,
-                options.seeds,
-                given,
-                options.epochs,
-                options.weights,
-                options.output_dir,
-                options.workers,
-                options.scheduler,
-            )
-        except KeyboardInterrupt as interrupt:
-            raise type(interrupt)(
-                "Interrupted. The same command goes on; what is finished is kept."
-            ) from None
+        failures = comparison.compare(
+            options.names,
+            options.seeds,
+            given,
+            options.epochs,
+            options.weights,
+            options.output_dir,
+            options.workers,
+            options.scheduler,
+        )
         report = Path(options.output_dir) / "report.html"
         print(f"Saved {report}, comparison.md, comparison.csv and figures/")
         if failures:
             raise CompareError(f"{len(failures)} failed: {'; '.join(failures)}")
         print(f"Next: open {report} in a browser")
 
-    return cli.exit_code("compare_models.py", work)
+    return cli.exit_code("compare_models.py", work, cli.INTERRUPTED)
 
 
 if __name__ == "__main__":

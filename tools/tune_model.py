@@ -74,24 +74,19 @@ def main(argv: list[str] | None = None) -> int:
         runtime.configure_tensorflow(concurrent_operations=2)  # as train() does
         from tools.tuning import report, study
 
-        try:
-            winner = study.tune(
-                options.study,
-                options.trials,
-                fixed,
-                options.data_dir,
-                options.output_dir,
-                options.storage,
-            )
-        except KeyboardInterrupt as interrupt:
-            raise type(interrupt)(
-                "Interrupted. The same command goes on; what is finished is kept."
-            ) from None
+        winner = study.tune(
+            options.study,
+            options.trials,
+            fixed,
+            options.data_dir,
+            options.output_dir,
+            options.storage,
+        )
         folder = Path(options.output_dir) / options.study
         print(f"\nSaved {folder / 'report.html'} and figures/")
         print(f"Next: {report.command(winner)}")
 
-    return cli.exit_code("tune_model.py", work)
+    return cli.exit_code("tune_model.py", work, cli.INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,8 @@ class TrainConfig:
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
         """Return whether recorded settings give the same result.
 
-        A setting that was added later has its default.
+        A setting that the record lacks did not exist when the run was trained. It counts as the
+        default of classic, which trains as before, also where a recipe sets it by now.
         """
         defaults = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
         try:

@@ -32,22 +32,24 @@ IMAGE_SHAPE = (28, 28, 1)
 Layers = list[layers.Layer]
 
 
-def build_model(name: str, members: int = 1, **options: float | bool | None) -> keras.Model:
+def build_model(name: str, ensemble_size: int = 1, **options: float | bool | None) -> keras.Model:
     """Return a network of MODELS, not yet compiled.
 
     Args:
         name: a key of MODELS. Raises ValueError for another one.
-        members: number of such networks, with weights of their own, whose mean output counts.
+        ensemble_size: number of such networks, with weights of their own, whose mean output counts.
         options: arguments of the network's function; None leaves its default.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
     network = MODELS[name]
     options = {key: value for key, value in options.items() if value is not None}
-    if members == 1:
+    if ensemble_size == 1:
         return Sequential([Input(IMAGE_SHAPE), *network(**options)], name=name)
     images = Input(IMAGE_SHAPE)
-    ensemble = [Sequential(network(**options), name=f"{name}_{index}") for index in range(members)]
+    ensemble = [
+        Sequential(network(**options), name=f"{name}_{index}") for index in range(ensemble_size)
+    ]
     return keras.Model(images, layers.Average()([member(images) for member in ensemble]), name=name)
 
 

@@ -51,7 +51,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
     print(f"Data: {dataset.source}; {train_size:,} images to train, {val_size:,} to validate")
     random_stream = tf.Variable([config.seed, 0])  # seed and epoch: of order and augmentation
-    every = config.easy_every
+    every = config.prune_every
     pruning = data_pruning.DataPruning(train_size, every) if every > 1 else None
     training = data.batches(
         dataset.train,
@@ -62,7 +62,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     )
     validation = data.batches(dataset.validation, VALIDATION_BATCH)
 
-    model = build_model(config.model, config.members, **config.network_settings())
+    model = build_model(config.model, config.ensemble_size, **config.network_settings())
     networks.initialise(model, config.seed)
     whitening.whiten(model, dataset.train.images)
 

@@ -40,7 +40,7 @@ CHANGES = {
     "flips": Change("no flips", {"augment": "none"}),
     "data-pruning": Change(
         "6 epochs of all images, instead of 10 that skip every other easy one",
-        {"easy_every": 1, "epochs": 6},
+        {"prune_every": 1, "epochs": 6},
     ),
     "smoothing": Change("no label smoothing", {"label_smoothing": 0.0}),
     "decay": Change("no weight decay", {"weight_decay": 0.0}),

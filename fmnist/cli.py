@@ -1,6 +1,7 @@
-"""What every command shares: argument parser, types of options, exit code, one-line errors.
+"""The parts that all commands share: argument parser, option types, exit codes, one-line errors.
 
-It imports the standard library alone, so that `--help` is quick and a missing package is one line.
+This module imports only the standard library, so that `--help` is fast and a missing package
+causes a one-line error.
 """
 
 import argparse
@@ -12,8 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-# The optional packages by the name they are imported by, and the extra of pyproject.toml that
-# installs each.
+# Import names of optional packages, and the extra of pyproject.toml that installs each.
 EXTRAS = {
     "distributed": "sweeps",
     "optuna": "sweeps",
@@ -37,20 +37,23 @@ OWN_MODULES = (
     "train_cnn",
     "evaluate_model",
 )
-# of the commands that, run again, do only what is missing
-INTERRUPTED = "Interrupted. The same command goes on; what is finished is kept."
+# The message of commands that skip finished work when they are run again.
+INTERRUPTED = "Interrupted. Run the same command again to resume; finished work is kept."
+DATA_DIR_HELP = (
+    "folder with the four data files (default: $FASHION_MNIST_DIR, else found or downloaded)"
+)
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class UserError(Exception):
-    """Something that the user can correct.
+    """An error that the user can correct.
 
     The message is one line: what is wrong, where, and what to do.
     """
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which a command handles as it handles Ctrl-C."""
+    """Raised on SIGTERM, which commands handle like Ctrl-C."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,108 +72,117 @@ class Parser(argparse.ArgumentParser):
         super().error(one_line(message))
 
 
-# Types of options.
+# Option types.
 
 
 def number(kind: type, low: float, below: float = math.inf) -> Callable[[str], float]:
-    """Return an argparse type: an int or a float, not less than `low` and less than `below`."""
+    """Return an argparse type: an int or a float, at least `low` and below `below`."""
 
     def parse(text: str) -> float:
         return check_range(kind(text), low, below)
 
-    parse.__name__ = kind.__name__  # argparse names it where the text is no number
+    parse.__name__ = kind.__name__  # argparse prints it in its error message
     return parse
 
 
 def check_range(value: float, low: float, below: float = math.inf) -> float:
-    """Return the value. Raises argparse.ArgumentTypeError where it is out of range, or NaN."""
+    """Return the value. Raises argparse.ArgumentTypeError if it is out of range or NaN."""
     if not low <= value < below:
         upper = f" and below {below:g}" if below < math.inf else ""
-        raise argparse.ArgumentTypeError(f"{value} is not a number from {low:g}{upper}")
+        raise argparse.ArgumentTypeError(f"must be at least {low:g}{upper}, not {value}")
     return value
 
 
 def path(text: str) -> str:
-    """Return a path.
+    """Return a path. An argparse type.
 
-    An empty one, as an unset variable leaves it, would mean the current folder and is rejected.
+    An empty path, for example from an unset shell variable, would mean the current folder and is
+    rejected.
     """
     if not text:
-        raise argparse.ArgumentTypeError("an empty name")
+        raise argparse.ArgumentTypeError("the path is empty")
     return text
 
 
 def run_name(text: str) -> str:
-    """Return the name of a run directory, which must not lead elsewhere."""
+    """Return the name of a run directory, a single path component. An argparse type."""
     if not RUN_NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a folder name of letters, digits and . _ + -"
+            f"must consist of letters, digits and . _ + -, not {text!r}"
         )
     return text
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--run` and `--runs-dir`, by which a command finds the network it uses."""
+    """Add `--run` and `--runs-dir`, which select the trained network."""
     parser.add_argument(
-        "--run", type=path, help="run directory (the newest finished one, else pretrained/best)"
+        "--run",
+        type=path,
+        metavar="RUN",
+        help="run directory (default: the newest finished run, else pretrained/best)",
     )
+    add_runs_dir(parser)
+
+
+def add_runs_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs-dir`."""
     parser.add_argument(
         "--runs-dir",
         type=path,
         default="runs",
-        help="where to look for the newest run (%(default)s)",
+        metavar="DIR",
+        help="folder that is searched for the newest run (default: %(default)s)",
     )
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add `--data-dir`."""
-    parser.add_argument(
-        "--data-dir",
-        type=path,
-        help="folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)",
-    )
+    parser.add_argument("--data-dir", type=path, metavar="DIR", help=DATA_DIR_HELP)
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Add `--val-size` and `--limit` of a command that trains several networks."""
+    """Add `--val-size` and `--limit`, for commands that train several networks."""
     parser.add_argument(
         "--val-size",
         type=number(float, 0),
-        help="validation images: a count, or a fraction below 1 (5000)",
+        metavar="SIZE",
+        help="size of the validation set: a number of images, or a fraction below 1 "
+        "(default: 5000)",
     )
     parser.add_argument(
         "--limit",
         type=number(int, 1),
-        help="use so many images for training and validation together",
+        metavar="N",
+        help="use only this many images for training and validation together (default: all 60,000)",
     )
 
 
 def sizes(options: argparse.Namespace) -> dict[str, float]:
-    """Return the settings of add_sizes() that were given."""
+    """Return those settings of add_sizes() that were given."""
     given = {"val_size": options.val_size, "limit": options.limit}
     return {name: value for name, value in given.items() if value is not None}
 
 
-# How a command ends.
+# Exit codes and messages.
 
 
 def exit_code(script: str, work: Callable[[], None], interrupted: str | None = None) -> int:
-    """Call `work` and return the exit code: 0, or 1, 130 or 143 with one line on standard error.
+    """Call `work` and return the exit code: 0 (success), 1 (error), 130 (Ctrl-C) or 143 (SIGTERM).
 
-    What the user can correct is a line: UserError, OSError, MemoryError and a package that is not
-    installed.
+    Errors that the user can correct are printed on standard error as one line: UserError, OSError,
+    MemoryError and missing packages. Other exceptions are defects and propagate.
 
     Args:
-        script: starts the line of an error.
-        work: the command.
-        interrupted: the line on Ctrl-C and SIGTERM (the message of the KeyboardInterrupt).
+        script: name of the command, which starts an error line.
+        work: function that does the work of the command.
+        interrupted: message on Ctrl-C and SIGTERM; None for that of the KeyboardInterrupt.
     """
 
     def terminate(number: int, frame: object) -> None:
         raise Terminated
 
     if hasattr(sys.stdout, "reconfigure"):
-        # A file's name can hold what no terminal can show.
+        # File names may contain characters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
@@ -185,7 +197,7 @@ def exit_code(script: str, work: Callable[[], None], interrupted: str | None = N
         print(f"{script}: {not_installed(error.name)}", file=sys.stderr)
         return 1
     except MemoryError:
-        print(f"{script}: out of memory; close other programs", file=sys.stderr)
+        print(f"{script}: out of memory; close other programs and try again", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"\n{interrupted or one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
@@ -195,14 +207,14 @@ def exit_code(script: str, work: Callable[[], None], interrupted: str | None = N
 
 
 def not_installed(*packages: str) -> str:
-    """Return the line about packages that are missing, with the command that installs them."""
+    """Return the error message for missing packages, with the command that installs them."""
     extra = EXTRAS.get(packages[0].partition(".")[0])
-    wanted = f'-e ".[{extra}]"' if extra else "-r requirements.txt"
-    return f"not installed: {', '.join(packages)}; try: python -m pip install {wanted}"
+    requirement = f'-e ".[{extra}]"' if extra else "-r requirements.txt"
+    return f"not installed: {', '.join(packages)}; run: python -m pip install {requirement}"
 
 
 def one_line(message: object) -> str:
-    """Return an exception, or a text, as one line."""
+    """Return a text, or the message of an exception, as one line."""
     if isinstance(message, OSError) and message.strerror:
         message = (
             f"{message.filename}: {message.strerror}" if message.filename else message.strerror
@@ -211,7 +223,7 @@ def one_line(message: object) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for a terminal: the first column to the left, the others to the right."""
+    """Return a table for a terminal: first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for first, *others in (head, *rows):
@@ -225,7 +237,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 @contextlib.contextmanager
 def output_to(log_file: Path) -> Iterator[None]:
-    """Append what is printed to a file, whose folder is made if need be."""
+    """Append everything that is printed to a file; create its folder if necessary."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(log_file, "a") as log,

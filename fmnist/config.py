@@ -1,11 +1,11 @@
-"""TrainConfig: every setting of a training, once, with its type, default, check and help text.
+"""TrainConfig: every training setting with its type, default, range and help text.
 
 The argument parser of train_cnn.py, config.json, `--resume`, the recipes, the comparison and the
-search all use it.
+hyperparameter search all use it.
 
-    TrainConfig(recipe="quick", epochs=3)         the settings of a recipe, but for the epochs
-    TrainConfig.from_arguments(namespace)         what was given on a command line
-    TrainConfig.from_record(json.load(file))      what config.json holds
+    TrainConfig(recipe="quick", epochs=3)         a recipe with another number of epochs
+    TrainConfig.from_arguments(namespace)         the options of a command line
+    TrainConfig.from_record(json.load(file))      the content of config.json
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 from fmnist import cli, source
 from fmnist.recipes import RECIPES
 
-# The networks of model.py, and the settings that each of them takes.
+# The networks of model.py and the settings that each accepts.
 MODEL_OPTIONS = {
     "dropout_cnn": ("dropout", "l2", "width", "batch_norm"),
     "batchnorm_cnn": ("dropout", "l2", "width", "batch_norm"),
@@ -35,18 +35,25 @@ NETWORK_SETTINGS = ("dropout", "l2", "width", "batch_norm", "convolutions", "wei
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase")
-PLACES = ("runs_dir", "name", "data_dir")  # settings that change nothing in the result
+PLACES = ("runs_dir", "name", "data_dir")  # settings that do not change the result
+# Former names of settings, still accepted on the command line and in config.json.
+OLD_NAMES = {"members": "ensemble_size", "easy_every": "prune_every"}
+# The argument groups of `--help`.
+DATA, MODEL, OPTIMISATION = "data", "model", "optimisation"
+REGULARISATION, TRAINING, RUN = "regularisation", "training", "run"
+GROUPS = (DATA, MODEL, OPTIMISATION, REGULARISATION, TRAINING, RUN)
 FLOAT32_MAX = 3.4e38
 YES_NO = {"yes": True, "no": False}
-UNSET = type("Unset", (), {"__repr__": lambda self: "<of the recipe>"})()
+UNSET = type("Unset", (), {"__repr__": lambda self: "<from the recipe>"})()
 
 
 class ConfigError(cli.UserError, ValueError):
-    """A setting is impossible. The message spells it as the command line does."""
+    """A setting is invalid. The message names it as the command line does."""
 
 
 def setting(
     default: Any,
+    group: str,
     help: str,
     *,
     low: float = -math.inf,
@@ -58,18 +65,20 @@ def setting(
     """Return a field of TrainConfig.
 
     Args:
-        default: the value of the recipe `classic`; where it is None, None is allowed.
-        help: a phrase; the default is added to it.
-        low: the least value of a number.
-        below: what a number has to be below.
-        choices: the values of a text.
-        check: an argparse type that rejects impossible texts.
-        metavar: what stands for the value in the help text.
+        default: value in the recipe `classic`; a setting whose default is None accepts None.
+        group: argument group in the help text, one of GROUPS.
+        help: complete phrase; the default is appended to it.
+        low: smallest valid number.
+        below: upper bound of a number, itself invalid.
+        choices: valid texts.
+        check: argparse type that rejects invalid texts.
+        metavar: placeholder of the value in the help text.
     """
     return dataclasses.field(
         default=UNSET,
         metadata={
             "default": default,
+            "group": group,
             "help": help,
             "low": low,
             "below": below,
@@ -82,145 +91,210 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Every setting of a training. What is not given is as the recipe has it.
+    """Every training setting. The recipe supplies the settings that are not given.
 
-    Raises ConfigError for an impossible value. A validation size below 1 becomes a number of
-    images.
+    A validation size below 1 is a fraction and becomes a number of images.
+
+    Raises:
+        ConfigError: for an invalid value.
     """
 
     recipe: str = setting(
         "classic",
-        "what the other settings are where they are not given; the defaults named below are those "
+        TRAINING,
+        "recipe that supplies all settings that are not given; the defaults shown here are those "
         "of classic",
         choices=tuple(RECIPES),
     )
-    model: str = setting("dropout_cnn", "network of model.py", choices=MODEL_NAMES)
-    members: int = setting(
+    model: str = setting("dropout_cnn", MODEL, "network to train", choices=MODEL_NAMES)
+    ensemble_size: int = setting(
         1,
-        "number of networks that are trained together and whose mean output counts",
+        MODEL,
+        "number of networks in an ensemble, trained together; the prediction is their mean output",
         low=1,
         below=100,
+        metavar="N",
     )
-    epochs: int = setting(50, "maximum number of epochs", low=1, below=1e6)
-    batch_size: int = setting(256, "images per training step", low=1)
-    learning_rate: float = setting(3e-3, "peak learning rate", low=1e-9, below=FLOAT32_MAX)
-    optimizer: str = setting("adam", "optimizer", choices=OPTIMIZERS)
+    epochs: int = setting(50, TRAINING, "maximum number of epochs", low=1, below=1e6, metavar="N")
+    batch_size: int = setting(
+        256, OPTIMISATION, "number of images per training step", low=1, metavar="N"
+    )
+    learning_rate: float = setting(
+        3e-3, OPTIMISATION, "peak learning rate", low=1e-9, below=FLOAT32_MAX, metavar="RATE"
+    )
+    optimizer: str = setting("adam", OPTIMISATION, "optimizer to use", choices=OPTIMIZERS)
     weight_decay: float = setting(
-        0.0, "decoupled weight decay of the kernels", low=0, below=FLOAT32_MAX
+        0.0,
+        REGULARISATION,
+        "decoupled weight decay of the kernels",
+        low=0,
+        below=FLOAT32_MAX,
+        metavar="RATE",
     )
     schedule: str = setting(
         "plateau",
-        "learning rate schedule: constant, halved on a plateau of the validation loss, "
-        "or falling to zero over --epochs, from the start (cosine) or after a warm-up (one-cycle)",
+        OPTIMISATION,
+        "learning rate schedule: constant; plateau (halved when the validation loss stops "
+        "falling); cosine (falls to zero over --epochs); one-cycle (warm-up, then falls to zero)",
         choices=SCHEDULES,
     )
     patience: int = setting(
         5,
-        "stop after so many epochs without a lower validation loss and keep the best weights; "
-        "0: run all epochs and keep the last weights",
+        TRAINING,
+        "early stopping: stop after this many epochs without a lower validation loss and keep the "
+        "best weights; 0 runs all epochs and keeps the last weights",
         low=0,
         below=1e6,
+        metavar="N",
     )
     ema_epochs: float = setting(
         0.5,
-        "validate and keep the exponential moving average of the weights over about so many "
-        "epochs; 0: no averaging",
+        OPTIMISATION,
+        "time constant, in epochs, of the exponential moving average of the weights that is "
+        "validated and saved; 0 turns averaging off",
         low=0,
         below=1000,
+        metavar="EPOCHS",
     )
     dropout: float | None = setting(
-        None, "dropout rate before the last layer, half of it between convolutions", low=0, below=1
+        None,
+        REGULARISATION,
+        "dropout rate before the last layer; the rate between convolutions is half of it",
+        low=0,
+        below=1,
+        metavar="RATE",
     )
     l2: float | None = setting(
-        None, "L2 regularisation strength of the kernels", low=0, below=FLOAT32_MAX
+        None,
+        REGULARISATION,
+        "L2 regularisation strength of the kernels",
+        low=0,
+        below=FLOAT32_MAX,
+        metavar="STRENGTH",
     )
     width: float = setting(
-        1.0, "factor of the numbers of trained filters and units", low=0.05, below=20
+        1.0,
+        MODEL,
+        "width multiplier: scales the number of trained filters and units",
+        low=0.05,
+        below=20,
+        metavar="FACTOR",
     )
-    batch_norm: bool | None = setting(None, "batch normalisation after every trained convolution")
+    batch_norm: bool | None = setting(
+        None, MODEL, "batch normalisation after every trained convolution"
+    )
     convolutions: int | None = setting(
-        None, "number of convolutions, of gap_cnn only", low=1, below=5
+        None, MODEL, "number of convolutions, for gap_cnn only", low=1, below=5, metavar="N"
     )
     weights: str | None = setting(
         None,
-        "initial weights, of mobilenet only: imagenet, which Keras fetches, or a file of its "
-        "backbone's weights",
+        MODEL,
+        "initial backbone weights, for mobilenet only: imagenet (downloaded by Keras) or a file "
+        "(default: random initialisation)",
         check=cli.path,
         metavar="imagenet|FILE",
     )
-    label_smoothing: float = setting(0.0, "label smoothing of the training loss", low=0, below=1)
-    val_size: float = setting(
-        5000, "validation images out of the 60,000: a count, or a fraction below 1", low=0
+    label_smoothing: float = setting(
+        0.0,
+        REGULARISATION,
+        "label smoothing of the training loss",
+        low=0,
+        below=1,
+        metavar="FRACTION",
     )
-    augment: str = setting("flip", "augmentation of the training images", choices=AUGMENTATIONS)
-    easy_every: int = setting(
+    val_size: float = setting(
+        5000,
+        DATA,
+        "size of the validation set, taken from the 60,000 training images: a number of images, "
+        "or a fraction below 1",
+        low=0,
+        metavar="SIZE",
+    )
+    augment: str = setting(
+        "flip", REGULARISATION, "augmentation of the training images", choices=AUGMENTATIONS
+    )
+    prune_every: int = setting(
         1,
-        "data pruning: train on the three quarters of the images whose losses are lowest in "
-        "every n-th epoch only",
+        TRAINING,
+        "data pruning: train on each easy image (the 75 %% with the lowest loss) in every N-th "
+        "epoch only; 1 uses all images in every epoch",
         low=1,
         below=1e6,
         metavar="N",
     )
-    seed: int = setting(0, "random seed of everything", low=0, below=2**31)
+    seed: int = setting(
+        0,
+        TRAINING,
+        "random seed of the split, the initial weights, the order of the images, augmentation and "
+        "dropout",
+        low=0,
+        below=2**31,
+        metavar="N",
+    )
     limit: int | None = setting(
-        None, "use only so many images for training and validation together", low=1
-    )
-    data_dir: str | None = setting(
         None,
-        "folder with the four files (FASHION_MNIST_DIR, or found and fetched by itself)",
-        check=cli.path,
+        DATA,
+        "use only this many images for training and validation together (default: all 60,000)",
+        low=1,
+        metavar="N",
     )
-    runs_dir: str = setting("runs", "folder in which run directories are made", check=cli.path)
+    data_dir: str | None = setting(None, DATA, cli.DATA_DIR_HELP, check=cli.path, metavar="DIR")
+    runs_dir: str = setting(
+        "runs", RUN, "folder for run directories", check=cli.path, metavar="DIR"
+    )
     name: str | None = setting(
         None,
-        "name of the run directory, otherwise made of the time and the network",
+        RUN,
+        "name of the run directory (default: date, time and network)",
         check=cli.run_name,
+        metavar="NAME",
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # the recipe is the first
+        for field in dataclasses.fields(self):  # the recipe comes first
             value = getattr(self, field.name)
             value = default_of(field, self.recipe) if value is UNSET else checked(field, value)
             object.__setattr__(self, field.name, value)
         for name in NETWORK_SETTINGS:
             if name not in MODEL_OPTIONS[self.model] and getattr(self, name) is not None:
-                raise ConfigError(f"{flag(name)} does nothing in {self.model}")
+                raise ConfigError(f"{flag(name)} has no effect on {self.model}; leave it out")
         try:
             train_size, _ = source.split_sizes(self.val_size, self.limit)
             object.__setattr__(self, "val_size", source.split_sizes(self.val_size)[1])
         except source.DataError as error:
             raise ConfigError(str(error)) from None
-        if self.easy_every > max(train_size // 10, 2):
+        if self.prune_every > max(train_size // 10, 2):
             raise ConfigError(
-                f"--easy-every {self.easy_every} leaves next to no easy image of {train_size}"
+                f"--prune-every {self.prune_every} is too large for {train_size} training images"
             )
         if self.batch_size > train_size:
             raise ConfigError(
-                f"--batch-size {self.batch_size} is more than the {train_size} training images"
+                f"--batch-size {self.batch_size} exceeds the {train_size} training images"
             )
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "TrainConfig":
-        """Return the config of a command line of add_options(). Raises ConfigError."""
+        """Return the config of parsed options, see add_options(). Raises ConfigError."""
         return cls(**{name: value for name, value in vars(arguments).items() if name in names()})
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "TrainConfig":
-        """Return the config that a record of to_record() holds. Raises ConfigError.
+        """Return the config of a record that to_record() made. Raises ConfigError.
 
-        What else the record holds is ignored.
+        Former names of settings are accepted; other keys are ignored.
         """
+        record = with_current_names(record)
         missing = [name for name in names() if name not in record]
         if missing:
-            raise ConfigError(f"it has no {missing[0]}")
+            raise ConfigError(f"the setting {missing[0]} is missing")
         return cls(**{name: record[name] for name in names()})
 
     def to_record(self) -> dict[str, Any]:
-        """Return the settings by name, as JSON can hold them."""
+        """Return the settings by name, as JSON values."""
         return dataclasses.asdict(self)
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings that decide what a training gives: all but the places of things."""
+        """Return the settings that affect the result: all except those in PLACES."""
         return {name: value for name, value in self.to_record().items() if name not in PLACES}
 
     def network_settings(self) -> dict[str, Any]:
@@ -228,11 +302,12 @@ class TrainConfig:
         return {name: getattr(self, name) for name in NETWORK_SETTINGS if name != "weights"}
 
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
-        """Return whether recorded settings give the same result.
+        """Return whether recorded settings give the same result as this config.
 
-        A setting that the record lacks did not exist when the run was trained. It counts as the
-        default of classic, which trains as before, also where a recipe sets it by now.
+        A setting that the record lacks is newer than the record. It counts as the default of
+        classic, because training with that default is training without the setting.
         """
+        record = with_current_names(record)
         defaults = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
         try:
             return (
@@ -243,7 +318,7 @@ class TrainConfig:
             return False
 
     def to_flags(self) -> list[str]:
-        """Return the options of train_cnn.py that give this config, without defaults."""
+        """Return the options of train_cnn.py that give this config, omitting defaults."""
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -255,61 +330,78 @@ class TrainConfig:
         return flags
 
 
+def with_current_names(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record whose settings have their current names instead of those in OLD_NAMES."""
+    return {OLD_NAMES.get(name, name): value for name, value in record.items()}
+
+
 def names() -> list[str]:
     """Return the names of all settings."""
     return [field.name for field in dataclasses.fields(TrainConfig)]
 
 
 def flag(name: str) -> str:
-    """Return a setting's name as the command line spells it."""
+    """Return the command line option of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every setting to an argument parser.
+def add_options(parser: argparse.ArgumentParser) -> dict[str, argparse._ArgumentGroup]:
+    """Add an option for every setting to an argument parser and return the groups by name.
 
-    Only those that are given are in its result.
+    The parsed namespace contains only the options that were given.
     """
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for field in dataclasses.fields(TrainConfig):
-        default, choices = field.metadata["default"], field.metadata["choices"]
-        shown = (
-            "the network's own" if field.name in NETWORK_SETTINGS and default is None else default
+        options = {
+            "dest": field.name,
+            "default": argparse.SUPPRESS,
+            "choices": field.metadata["choices"] or None,
+            "metavar": "{yes,no}" if kind_of(field) is bool else field.metadata["metavar"],
+            "type": lambda text, field=field: parsed(field, text),
+        }
+        groups[field.metadata["group"]].add_argument(
+            flag(field.name), help=help_text(field), **options
         )
-        ending = "" if shown is None or "(" in field.metadata["help"] else f" (default: {shown})"
-        parser.add_argument(
-            flag(field.name),
-            dest=field.name,
-            default=argparse.SUPPRESS,
-            help=field.metadata["help"] + ending,
-            choices=choices or None,
-            metavar="{yes,no}" if kind_of(field) is bool else field.metadata["metavar"],
-            type=lambda text, field=field: parsed(field, text),
-        )
+        for old, new in OLD_NAMES.items():
+            if new == field.name:
+                parser.add_argument(flag(old), help=argparse.SUPPRESS, **options)
+    return groups
+
+
+def help_text(field: dataclasses.Field) -> str:
+    """Return the help text of a setting, which ends with the default."""
+    text, default = field.metadata["help"], field.metadata["default"]
+    if "(default:" in text:
+        return text
+    if default is None:
+        default = "that of the network"
+    elif kind_of(field) is float:
+        default = f"{default:g}"
+    return f"{text} (default: {default})"
 
 
 def parse_arguments(
     docstring: str, argv: list[str] | None = None
 ) -> tuple[TrainConfig | None, argparse.Namespace]:
-    """Return the config of train_cnn.py's command line, None with --resume, and its options.
+    """Return the config of train_cnn.py's command line (None with --resume) and its options.
 
-    The namespace has `resume`, True for the newest run, `runs_dir` and `data_dir`. Exits with code
-    2 on a wrong option.
+    The namespace has `resume` (True for the newest run), `runs_dir` and `data_dir`. Exits with code
+    2 on an invalid option.
     """
     parser = cli.Parser(docstring)
-    add_options(parser)
-    parser.add_argument(
+    add_options(parser)[RUN].add_argument(
         "--resume",
         type=cli.path,
         nargs="?",
         const=True,
         metavar="RUN",
-        help="resume an interrupted run with its own settings, the newest of --runs-dir if none is "
-        "named",
+        help="resume an interrupted run with its own settings (default: the newest one in "
+        "--runs-dir)",
     )
     options = parser.parse_args(argv)
     if options.resume is not None:
         if extra := vars(options).keys() - {"resume", "runs_dir", "data_dir"}:
-            parser.error(f"--resume takes {flag(min(extra))} from the run")
+            parser.error(f"--resume uses the {flag(min(extra))} of the run; leave this option out")
         return None, argparse.Namespace(**{"runs_dir": "runs", "data_dir": None} | vars(options))
     try:
         return TrainConfig.from_arguments(options), options
@@ -318,23 +410,23 @@ def parse_arguments(
 
 
 def kind_of(field: dataclasses.Field) -> type:
-    """Return int, float, str or bool, of a field whose type may allow None as well."""
+    """Return the type of a field (int, float, str or bool), which may also allow None."""
     if not isinstance(field.type, types.UnionType):
         return field.type
     return next(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
 
 
 def default_of(field: dataclasses.Field, recipe: str) -> Any:
-    """Return what a setting is where it is not given."""
+    """Return the default of a setting in a recipe."""
     return RECIPES.get(recipe, {}).get(field.name, field.metadata["default"])
 
 
 def parsed(field: dataclasses.Field, text: str) -> Any:
-    """Return the value of a setting that is typed as a text. Raises argparse.ArgumentTypeError."""
+    """Return the value of a command line argument. Raises argparse.ArgumentTypeError."""
     kind = kind_of(field)
     if kind is bool:
         if text not in YES_NO:
-            raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+            raise argparse.ArgumentTypeError(f"must be yes or no, not {text!r}")
         return YES_NO[text]
     try:
         value = kind(text)
@@ -346,7 +438,7 @@ def parsed(field: dataclasses.Field, text: str) -> Any:
 
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
-    """Return the value of a setting, of its type and in its range. Raises ConfigError."""
+    """Return the value of a setting after checking type and range. Raises ConfigError."""
     if value is None and field.metadata["default"] is None:
         return None
     kind, choices = kind_of(field), field.metadata["choices"]
@@ -358,10 +450,11 @@ def checked(field: dataclasses.Field, value: Any) -> Any:
         value = float(value) if abs(value) < 2**53 else math.inf
     if type(value) is not kind:
         raise ConfigError(
-            f"{flag(field.name)}: {cli.one_line(repr(value))[:100]} is not of type {kind.__name__}"
+            f"{flag(field.name)}: must be of type {kind.__name__}, not "
+            f"{cli.one_line(repr(value))[:100]}"
         )
     if choices and value not in choices:
-        raise ConfigError(f"{flag(field.name)}: {value!r} is not one of {', '.join(choices)}")
+        raise ConfigError(f"{flag(field.name)}: must be one of {', '.join(choices)}, not {value!r}")
     try:
         if field.metadata["check"]:
             return field.metadata["check"](value)

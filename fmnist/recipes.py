@@ -13,7 +13,7 @@ MUON_ONE_CYCLE = dict(
     batch_size=128,
     schedule="one-cycle",
     label_smoothing=0.05,
-    easy_every=2,
+    prune_every=2,
     ema_epochs=0,
     patience=0,
 )
@@ -23,6 +23,6 @@ RECIPES = {
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=10),
     "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=14, augment="flip+shift"),
     "best": dict(
-        MUON_ONE_CYCLE, model="deep_cnn", members=2, epochs=42, augment="flip+shift+erase"
+        MUON_ONE_CYCLE, model="deep_cnn", ensemble_size=2, epochs=42, augment="flip+shift+erase"
     ),
 }

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import atomic_io, cli, source
-from fmnist.config import ConfigError, TrainConfig
+from fmnist.config import ConfigError, TrainConfig, with_current_names
 
 FORMAT = 1  # of the run directory; goes up when an older version of this project would misread it
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
@@ -174,7 +174,7 @@ def newest(runs_dir: str | Path, finished: bool = True) -> Path:
 
 
 def load_config(run: Path) -> dict[str, Any]:
-    """Return the config as a dict. Raises RunError."""
+    """Return the content of config.json, with current names of settings. Raises RunError."""
     path = run / CONFIG
     if not run.is_dir():
         raise RunError(f"{run} is not a run directory; train one with: python train_cnn.py")
@@ -191,7 +191,7 @@ def load_config(run: Path) -> dict[str, Any]:
         raise RunError(
             f"{path} is from another version of this project, or broken: its format is not {FORMAT}"
         )
-    return config
+    return with_current_names(config)
 
 
 def load_train_config(run: Path) -> TrainConfig:

@@ -33,7 +33,9 @@ def test_it_is_the_network_that_the_recipe_trains_today():
         return [(type(layer), {**layer.get_config(), "name": None}) for layer in layers_of(model)]
 
     config = runs.load_config(BEST)
-    assert kinds(runs.load_model(BEST)) == kinds(build_model(config["model"], config["members"]))
+    assert kinds(runs.load_model(BEST)) == kinds(
+        build_model(config["model"], config["ensemble_size"])
+    )
 
 
 @pytest.mark.slow

@@ -250,9 +250,9 @@ def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[])
         (["--limit", "601"], "limit"),
         (["--width", "0"], "--width"),
         (["--batch-norm", "often"], "--batch-norm"),
-        (["--convolutions", "2"], "--convolutions does nothing in dropout_cnn"),
+        (["--convolutions", "2"], "--convolutions has no effect on dropout_cnn"),
         (["--model", "gap_cnn", "--convolutions", "5"], "--convolutions"),
-        (["--easy-every", "51"], "--easy-every"),
+        (["--prune-every", "51"], "--prune-every"),
         (["--weights", "imagenet"], "--weights"),
         (["--model", "mobilenet", "--l2", "0.1"], "--l2"),
         (["--augment", "mixup"], "flip"),
@@ -520,7 +520,15 @@ def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
 @pytest.mark.slow
 def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_data, tmp_path):
     run = train(
-        tmp_path, "--epochs", "1", "--model", "allconv_cnn", "--members", "2", "--weight-decay", "1"
+        tmp_path,
+        "--epochs",
+        "1",
+        "--model",
+        "allconv_cnn",
+        "--ensemble-size",
+        "2",
+        "--weight-decay",
+        "1",
     )
     config = runs.load_config(run)
     expected = build_model("allconv_cnn")

@@ -279,9 +279,9 @@ def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
 
 def test_what_was_recorded_before_there_was_an_option_has_its_default():
     recorded = TrainConfig(epochs=3).result_settings()
-    del recorded["members"]
+    del recorded["ensemble_size"]
     assert TrainConfig(epochs=3).gives_the_same_as(recorded)
-    assert not TrainConfig(epochs=3, members=2).gives_the_same_as(recorded)
+    assert not TrainConfig(epochs=3, ensemble_size=2).gives_the_same_as(recorded)
 
 
 def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run, monkeypatch):

@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 import inspect
 import json
@@ -90,15 +89,40 @@ def test_places_change_no_result_and_an_older_record_has_the_defaults():
         epochs=3, runs_dir="elsewhere", name="other", data_dir="there"
     ).gives_the_same_as(record)
     assert not TrainConfig(epochs=4).gives_the_same_as(record)
-    del record["members"], record["easy_every"]
+    del record["ensemble_size"], record["prune_every"]
     assert TrainConfig(epochs=3).gives_the_same_as(record)
-    assert not TrainConfig(epochs=3, members=2).gives_the_same_as(record)
+    assert not TrainConfig(epochs=3, ensemble_size=2).gives_the_same_as(record)
     assert not TrainConfig(epochs=3).gives_the_same_as(record | {"epochs": "three"})
 
 
 def test_what_earlier_versions_wrote_is_understood():
     record = TrainConfig(model="gap_cnn", batch_norm=False).to_record()
     assert TrainConfig.from_record(record | {"batch_norm": "no"}).batch_norm is False
+
+
+def with_old_names(record):
+    """Return a record as it was written before settings were renamed."""
+    old = {new: old for old, new in config.OLD_NAMES.items()}
+    return {old.get(name, name): value for name, value in record.items()}
+
+
+def test_old_names_of_settings_are_accepted_in_a_record():
+    best = TrainConfig(recipe="best")
+    record = with_old_names(best.to_record())
+    assert record["members"] == 2 and "ensemble_size" not in record
+    assert TrainConfig.from_record(record) == best
+    assert best.gives_the_same_as(record)
+
+
+def test_old_options_are_accepted_but_not_in_the_help_text(capsys):
+    assert parsed("--members", "2", "--easy-every", "3") == TrainConfig(
+        ensemble_size=2, prune_every=3
+    )
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = capsys.readouterr().out
+    assert "--ensemble-size" in text
+    assert not any(config.flag(old) in text for old in config.OLD_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +144,12 @@ def test_what_earlier_versions_wrote_is_understood():
         ({"batch_norm": 1}, "--batch-norm"),
         ({"name": "../up"}, "--name"),
         ({"runs_dir": ""}, "--runs-dir"),
-        ({"convolutions": 2}, "--convolutions does nothing in dropout_cnn"),
-        ({"model": "mobilenet", "l2": 0.1}, "--l2 does nothing in mobilenet"),
+        ({"convolutions": 2}, "--convolutions has no effect on dropout_cnn"),
+        ({"model": "mobilenet", "l2": 0.1}, "--l2 has no effect on mobilenet"),
         ({"val_size": 3}, "validation size"),
         ({"limit": 5}, "limit"),
         ({"batch_size": 55_001}, "--batch-size 55001"),
-        ({"easy_every": 5501}, "--easy-every"),
+        ({"prune_every": 5501}, "--prune-every"),
     ],
 )
 def test_an_impossible_setting_is_rejected_in_one_line(settings, complaint):
@@ -137,14 +161,19 @@ def test_an_impossible_setting_is_rejected_in_one_line(settings, complaint):
 def test_a_record_has_to_be_complete():
     record = TrainConfig().to_record()
     del record["epochs"]
-    with pytest.raises(ConfigError, match="no epochs"):
+    with pytest.raises(ConfigError, match="epochs is missing"):
         TrainConfig.from_record(record)
 
 
-def test_every_setting_has_a_help_text_of_its_own(capsys):
-    parser = argparse.ArgumentParser()
-    config.add_options(parser)
-    texts = [action.help for action in parser._actions if action.dest in config.names()]
-    assert len(texts) == len(set(texts)) == len(config.names()) and all(
-        len(text) >= 15 for text in texts
-    )
+def test_every_setting_has_a_distinct_help_text_with_its_default():
+    texts = [config.help_text(field) for field in dataclasses.fields(TrainConfig)]
+    assert len(set(texts)) == len(texts)
+    assert all("(default: " in text for text in texts)
+
+
+def test_every_setting_belongs_to_an_argument_group(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = capsys.readouterr().out
+    positions = [text.index(f"\n{group}:\n") for group in config.GROUPS]
+    assert positions == sorted(positions)

@@ -20,10 +20,10 @@ def test_mobilenet_borrows_the_weights_of_a_file(tmp_path):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name, members", [("deep_cnn", 2), ("mobilenet", 1)])
-def test_weights_are_drawn_by_the_seed_alone(name, members):
+@pytest.mark.parametrize("name, ensemble_size", [("deep_cnn", 2), ("mobilenet", 1)])
+def test_weights_are_drawn_by_the_seed_alone(name, ensemble_size):
     # Of whatever Python's generator gives.
-    one, two = (build_model(name, members) for _ in range(2))
+    one, two = (build_model(name, ensemble_size) for _ in range(2))
     as_built = one.get_weights()
     initialise(one, 5)
     initialise(two, 5)

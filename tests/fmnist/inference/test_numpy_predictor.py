@@ -10,9 +10,9 @@ OURS = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
-def test_the_predictor_gives_what_predict_gives(name, members):
-    model = build_model(name, members=members)
+@pytest.mark.parametrize("name, ensemble_size", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
+def test_the_predictor_gives_what_predict_gives(name, ensemble_size):
+    model = build_model(name, ensemble_size=ensemble_size)
     for weight in model.weights:
         # Before training a deep network's answers hardly differ.
         weight.assign(weight + 0.1 if len(weight.shape) == 1 else weight * 1.5)

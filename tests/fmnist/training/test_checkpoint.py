@@ -83,7 +83,7 @@ def kill_at(monkeypatch, count):
             "4",
             "--ema-epochs",
             "2",
-            "--members",
+            "--ensemble-size",
             "2",
         ],
     ],

@@ -37,9 +37,9 @@ def test_only_a_monotone_activation_lets_pooling_come_first():
     )
 
 
-@pytest.mark.parametrize("name, members", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
-def test_the_accelerated_model_is_the_same_function_of_the_same_weights(name, members):
-    model = build_model(name, l2=1e-3, members=members)
+@pytest.mark.parametrize("name, ensemble_size", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
+def test_the_accelerated_model_is_the_same_function_of_the_same_weights(name, ensemble_size):
+    model = build_model(name, l2=1e-3, ensemble_size=ensemble_size)
     for weight in model.weights:
         if len(weight.shape) == 1:  # biases and averages, which start at zero
             weight.assign(weight + 0.1)
@@ -85,7 +85,7 @@ def test_the_accelerated_model_normalises_batches_and_keeps_averages_as_the_netw
 
 @pytest.mark.slow
 def test_the_answer_of_several_members_is_their_mean_and_each_learns_by_itself():
-    model = build_model("allconv_cnn", members=3)
+    model = build_model("allconv_cnn", ensemble_size=3)
     networks = members_of(model)
     answers = [network.predict(IMAGES, verbose=0) for network in networks]
     np.testing.assert_allclose(

@@ -7,7 +7,7 @@ from model import build_model
 
 
 def test_what_the_frozen_layer_lets_through_is_white():
-    model = build_model("deep_cnn", members=2)
+    model = build_model("deep_cnn", ensemble_size=2)
     random = np.random.default_rng(0)
     images = random.random((50, 7, 7, 1), np.float32).repeat(4, axis=1).repeat(4, axis=2)
     images = (images + random.random((50, 28, 28, 1), np.float32)) / 2

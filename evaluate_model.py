@@ -117,7 +117,7 @@ def evaluate(
         dataset.validation.images,
         metrics.calibrated(probabilities["validation"], temperature),
     )
-    results["unsure"] = float(ood.is_novel(known, dataset.test.images, calibrated).mean())
+    results["uncertain"] = float(ood.is_novel(known, dataset.test.images, calibrated).mean())
 
     # Draw.
     figures = plots.evaluation_figures(

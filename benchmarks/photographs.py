@@ -261,15 +261,15 @@ def measure(classifier: Any, test: Any, count: int, others: int) -> Figure:
     print("| | accuracy, % | called unsure, % | accuracy of the others, % |\n|---|---|---|---|")
     accuracies = []
     for name, group in (("test images", plain), ("the same as photographs", photos)):
-        probabilities, doubts = classifier.classify(group)
-        correct, unsure = (
+        probabilities, warnings = classifier.classify(group)
+        correct, uncertain = (
             probabilities.argmax(axis=1) == labels,
-            np.array([bool(each) for each in doubts]),
+            np.array([bool(reasons) for reasons in warnings]),
         )
         accuracies.append(correct.mean())
         print(
-            f"| {name} | {correct.mean():.2%} | {unsure.mean():.1%} | "
-            f"{correct[~unsure].mean():.2%} |"
+            f"| {name} | {correct.mean():.2%} | {uncertain.mean():.1%} | "
+            f"{correct[~uncertain].mean():.2%} |"
         )
     low, high = metrics.accuracy_interval(accuracies[1], count)
     print(
@@ -284,17 +284,17 @@ def measure(classifier: Any, test: Any, count: int, others: int) -> Figure:
     for kind in OTHERS:
         rates = []
         for framed in (True, False):
-            _, doubts = classifier.classify(other_photos(kind, others, framed))
-            rates.append(np.mean([bool(each) for each in doubts]))
+            _, warnings = classifier.classify(other_photos(kind, others, framed))
+            rates.append(np.mean([bool(reasons) for reasons in warnings]))
         print(f"| {kind} | {rates[0]:.1%} | {rates[1]:.1%} |")
     shown = photos[:SHOWN]
-    probabilities, doubts = classifier.classify(shown)
+    probabilities, warnings = classifier.classify(shown)
     return figures.photographs(
         shown,
         probabilities,
         [
-            f"{CLASS_NAMES[label]}{' (unsure)' * bool(doubt)}"
-            for label, doubt in zip(labels, doubts, strict=False)
+            f"{CLASS_NAMES[label]}{' (uncertain)' * bool(reasons)}"
+            for label, reasons in zip(labels, warnings, strict=False)
         ],
         CLASS_NAMES,
     )

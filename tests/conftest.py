@@ -14,7 +14,7 @@ from tests.synthetic_data import made_arrays, write_folder
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--torture", action="store_true", help="try every broken input, not one of every cause"
+        "--all-inputs", action="store_true", help="try every broken input, not one of every cause"
     )
 
 

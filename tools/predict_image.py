@@ -1,12 +1,12 @@
-"""Tell what garment is on pictures, JPEG, PNG or WebP, on a ground of any colour.
+"""Classify pictures of clothes, shoes and bags: JPEG, PNG or WebP files.
 
-    python -m tools.predict_image shoe.jpg   by the newest finished run, else by pretrained/best
+    python -m tools.predict_image shoe.jpg         the newest finished run, else pretrained/best
     python -m tools.predict_image photos/ --run runs/my_run --figure
-    python -m tools.predict_image shoe.jpg shirt.png --json > answers.json
+    python -m tools.predict_image shoe.jpg shirt.png --json > predictions.json
 
-A picture is cut out, centred and greyed first (fmnist/inference/photo.py). It is called unsure
-where that may have failed, or where it is unlike all that the network was trained on: the answer is
-its best guess all the same.
+The object is cut out of its background, centred and converted to greyscale first
+(fmnist/inference/photo.py). A prediction is marked as uncertain if this may have failed, or if the
+result is unlike the training images.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from fmnist import cli, runs, runtime
 
 
 class PredictError(cli.UserError):
-    """No picture could be read."""
+    """None of the pictures can be read."""
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,39 +36,46 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=cli.path,
         metavar="FILE|FOLDER",
-        help="pictures, or folders of them",
+        help="picture files, or folders that are searched for pictures",
     )
     cli.add_run_options(parser)
-    add("--json", action="store_true", help="print a list of objects instead of a table")
+    add(
+        "--json",
+        action="store_true",
+        help="print the predictions as a JSON list instead of a table",
+    )
     add(
         "--figure",
         action="store_true",
-        help="draw every picture, what the network saw of it, and the probabilities",
+        help="draw every picture with its model input and class probabilities",
     )
     add(
         "--output-dir",
         type=cli.path,
         default="runs/predictions",
-        help="where --figure draws (%(default)s)",
+        metavar="DIR",
+        help="folder for the figures of --figure (default: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def print_table(predictions: dict[Path, dict[str, Any]]) -> None:
-    """Print a line a picture."""
+    """Print one line per picture."""
     width = max((len(str(path)) for path in predictions), default=0)
     for path, prediction in predictions.items():
         best, *others = (
-            f"{guess['label']} {guess['confidence']:.1%}" for guess in prediction["guesses"]
+            f"{candidate['label']} {candidate['confidence']:.1%}"
+            for candidate in prediction["top_k"]
         )
-        doubt = f"; unsure: {prediction['doubts'][0]}" if prediction["doubts"] else ""
-        print(f"{str(path):{width}}  {best:19}  ({', '.join(others)}){doubt}")
+        warning = f"; uncertain: {prediction['warnings'][0]}" if prediction["warnings"] else ""
+        print(f"{str(path):{width}}  {best:19}  ({', '.join(others)}){warning}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     options = parse_options(argv)
-    say = functools.partial(print, file=sys.stderr if options.json else sys.stdout)
+    # With --json, standard output is JSON only.
+    report = functools.partial(print, file=sys.stderr if options.json else sys.stdout)
 
     def work() -> None:
         runtime.configure_tensorflow()
@@ -77,11 +84,12 @@ def main(argv: list[str] | None = None) -> int:
 
         paths = pictures.find(options.pictures)
         run = runs.find_run(options.run, options.runs_dir)
-        say(f"Run: {run}")
+        report(f"Run: {run}")
         classifier = load_classifier(run)
         if classifier.known is None:
-            say(
-                "Confidences are not calibrated, and nothing strange is recognised, before: "
+            report(
+                "This run is not evaluated: confidences are not calibrated and out-of-distribution "
+                "pictures are not detected. To change that, run: "
                 f"python evaluate_model.py {shlex.quote(str(run))}"
             )
         folder = Path(options.output_dir)
@@ -100,12 +108,12 @@ def main(argv: list[str] | None = None) -> int:
         for path, reason in unreadable.items():
             print(f"predict_image.py: {path}: {cli.one_line(reason)}", file=sys.stderr)
         if not predictions:
-            raise PredictError("no picture could be read")
+            raise PredictError("none of the pictures can be read")
         if options.figure:
             more = " and more" if len(predictions) > pictures.ON_A_FIGURE else ""
-            say(f"Saved {folder}/predictions-1.png{more}")
+            report(f"Saved {folder}/predictions-1.png{more}")
         else:
-            say("Next: the same command with --figure shows what the network saw")
+            report("Next: add --figure to draw the model inputs and class probabilities")
 
     return cli.exit_code("predict_image.py", work)
 

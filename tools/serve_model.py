@@ -1,13 +1,13 @@
-"""Serve a trained network: a web page for people, and a REST API for programs.
+"""Serve a trained network: a web page and a REST API.
 
     python -m tools.serve_model             the newest finished run, else pretrained/best
     python -m tools.serve_model --run runs/my_run --port 9000
     curl --data-binary @shoe.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/predict
     curl -F files=@shoe.jpg -F files=@shirt.png http://127.0.0.1:8000/predict/batch
 
-The page is at http://127.0.0.1:8000, and the API is described at /openapi.json. It listens on this
-machine alone, unless --host says otherwise; it has no passwords, so put it behind something that
-has before others can reach it.
+Open http://127.0.0.1:8000 for the web page; /openapi.json describes the API. The server accepts
+connections from this machine only, unless --host says otherwise. It has no authentication: put it
+behind a proxy that has before you make it reachable for others.
 """
 
 import argparse
@@ -27,20 +27,23 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 is all of this machine's (%(default)s)",
+        help="address to listen on; 0.0.0.0 for all network interfaces (default: %(default)s)",
     )
     add(
         "--port",
         type=cli.number(int, 0, 65536),
         default=8000,
-        help="0 for any that is free (%(default)s)",
+        help="port to listen on; 0 for any free port (default: %(default)s)",
     )
+    limit = cli.number(float, 0.001, 1001)
     add(
-        "--most-megabytes",
-        type=cli.number(float, 0.001, 1001),
+        "--max-request-mb",
+        type=limit,
         default=10,
-        help="of a request (%(default)s)",
+        metavar="MB",
+        help="request size limit in megabytes (default: %(default)s)",
     )
+    add("--most-megabytes", dest="max_request_mb", type=limit, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Run: {run}")
         with server.listen(options.host, options.port) as listening:
             server.serve(
-                app.create_app(load_classifier(run), round(options.most_megabytes * 1e6)), listening
+                app.create_app(load_classifier(run), round(options.max_request_mb * 1e6)), listening
             )
         print("Stopped.")
 

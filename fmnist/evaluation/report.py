@@ -78,7 +78,7 @@ def headline(results: dict[str, Any]) -> str:
     if flips:
         either = " either" if shifts else ""
         line += f"; without test-time flips{either} {scores['without_flips']['accuracy']:.2%}"
-    line += f"; {results['unsure']:.1%} would be called unsure"
+    line += f"; {results['uncertain']:.1%} of the test predictions are uncertain"
     return (
         f"{line}. Calibrated by temperature {results['temperature']:.2f}: "
         f"loss {results['calibrated_loss']:.4f}, expected calibration error (ECE) "

@@ -1,5 +1,7 @@
-"""A trained network that classifies photographs the way it was evaluated."""
+"""A trained network that classifies photographs with the settings of its evaluation."""
 
+import base64
+import io
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -8,6 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from PIL import Image
 
 from fmnist import cli, runs
 from fmnist.evaluation import metrics, ood, tta
@@ -16,17 +19,19 @@ from fmnist.source import CLASS_NAMES
 
 BATCH = 256
 TOP_K = 3
-OUT_OF_DISTRIBUTION = "it is unlike the images that the network was trained on"
+OUT_OF_DISTRIBUTION = "out of distribution: unlike the training images"
 
 
 class Classifier(NamedTuple):
-    """A network and the way it was evaluated.
+    """A network with the settings of its evaluation.
 
     Attributes:
-        run: the run directory.
-        flips, shifts: of tta.views().
-        temperature: 1 if it was not evaluated.
-        known: of ood.fit(), None if it was not evaluated.
+        run: run directory.
+        model: network that returns class probabilities.
+        flips: whether to average over mirror images, see tta.views().
+        shifts: whether to average over shifted images, see tta.views().
+        temperature: of the calibration; 1 for a run without evaluation.
+        known: result of ood.fit(); None for a run without evaluation.
     """
 
     run: Path
@@ -43,7 +48,8 @@ class Classifier(NamedTuple):
 
         Args:
             images: (N, 28, 28, 1) in [0, 1].
-            predict: what computes those of the network, if it is not to be model.predict.
+            predict: function of images that returns the uncalibrated probabilities; None for
+                model.predict.
         """
         predict = predict or (
             lambda images: self.model.predict(images, batch_size=BATCH, verbose=0)
@@ -54,13 +60,13 @@ class Classifier(NamedTuple):
     def warnings(
         self, photos: Sequence[photo.Photo], images: np.ndarray, probabilities: np.ndarray
     ) -> list[list[str]]:
-        """Return for every photo a list of reasons why its prediction is uncertain."""
-        unlike = np.zeros(len(photos), bool)
+        """Return for every photo the list of reasons why its prediction is uncertain."""
+        out_of_distribution = np.zeros(len(photos), bool)
         if self.known is not None:
-            unlike = ood.is_novel(self.known, images, probabilities)
+            out_of_distribution = ood.is_novel(self.known, images, probabilities)
         return [
-            [*converted.doubts, OUT_OF_DISTRIBUTION] if novel else converted.doubts
-            for converted, novel in zip(photos, unlike, strict=True)
+            [*converted.warnings, OUT_OF_DISTRIBUTION] if is_out else converted.warnings
+            for converted, is_out in zip(photos, out_of_distribution, strict=True)
         ]
 
     def classify(
@@ -68,20 +74,41 @@ class Classifier(NamedTuple):
         photos: Sequence[photo.Photo],
         predict: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> tuple[np.ndarray, list[list[str]]]:
-        """Return the class probabilities (N, 10) of photos, and for each its list of warnings."""
+        """Return the class probabilities (N, 10) and the lists of warnings of N photos."""
         images = np.stack([converted.image for converted in photos])
         probabilities = self.probabilities(images, predict)
         return probabilities, self.warnings(photos, images, probabilities)
 
 
-def prediction(probabilities: np.ndarray, doubts: list[str]) -> dict[str, Any]:
-    """Return the prediction of one picture as JSON has it. probabilities: (10,)."""
+def prediction(
+    converted: photo.Photo, probabilities: np.ndarray, warnings: list[str]
+) -> dict[str, Any]:
+    """Return the prediction for one photo as a JSON object.
+
+    Args:
+        converted: the photo.
+        probabilities: class probabilities (10,).
+        warnings: reasons why the prediction is uncertain.
+    """
+    rounded = [round(float(probability), 4) for probability in probabilities]
     best = np.argsort(-probabilities, kind="stable")[:TOP_K]
-    top = [
-        {"label": CLASS_NAMES[index], "confidence": round(float(probabilities[index]), 4)}
-        for index in best
-    ]
-    return {**top[0], "guesses": top, "unsure": bool(doubts), "doubts": doubts}
+    top_k = [{"label": CLASS_NAMES[index], "confidence": rounded[index]} for index in best]
+    return {
+        **top_k[0],
+        "top_k": top_k,
+        "uncertain": bool(warnings),
+        "warnings": warnings,
+        "probabilities": dict(zip(CLASS_NAMES, rounded, strict=True)),
+        "model_input": data_url(converted.image),
+    }
+
+
+def data_url(image: np.ndarray) -> str:
+    """Return an image (28, 28, 1) in [0, 1] as the data URL of a PNG file."""
+    stream = io.BytesIO()
+    pixels = (image[..., 0] * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def load_classifier(run: Path) -> Classifier:
@@ -101,46 +128,44 @@ def load_classifier(run: Path) -> Classifier:
 
 
 def load_evaluation(run: Path) -> dict[str, Any] | None:
-    """Return the metrics of a run, None if it has trained since. Raises RunError."""
+    """Return the metrics of a run; None if there are none for its last epoch. Raises RunError."""
     path = run / runs.METRICS
     if not path.exists():
         return None
     try:
-        # Earlier versions had no shifts.
-        evaluation = {
-            "test_time_shifts": False,
-            **json.loads(path.read_text()),
-        }
+        # An older file has no shifts, and the former name of `uncertain`.
+        evaluation = {"test_time_shifts": False, **json.loads(path.read_text())}
+        evaluation.setdefault("uncertain", evaluation.pop("unsure", None))
         if not 0.1 < evaluation["temperature"] < 10:
-            raise ValueError("its temperature is impossible")
+            raise ValueError("the temperature is not between 0.1 and 10")
         if not all(isinstance(evaluation[option], bool) for option in runs.VIEWS):
-            raise ValueError("it does not say how the network is asked")
+            raise ValueError("test_time_flips and test_time_shifts must be true or false")
         return evaluation if evaluation["epochs"] == len(runs.load_history(run)) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise runs.RunError(
-            f"{path} is broken ({cli.one_line(error)}); make it again with: "
+            f"{path} is corrupt ({cli.one_line(error)}); create it again: "
             f"python evaluate_model.py {shlex.quote(str(run))}"
         ) from None
 
 
 def load_novelty(run: Path, evaluation: dict[str, Any]) -> ood.Novelty:
-    """Return what the training images of a run look like. Raises RunError."""
+    """Return the statistics of a run's training images, see ood.fit(). Raises RunError."""
     path = run / runs.NOVELTY
     try:
         with np.load(path, allow_pickle=False) as saved:
             known = ood.Novelty(**saved)
         blank = np.zeros((1, *photo.SHAPE), np.float32), np.zeros((1, len(CLASS_NAMES)), np.float32)
-        ood.is_novel(known, *blank)  # which arrays of other shapes do not allow
+        ood.is_novel(known, *blank)  # fails for arrays of other shapes
         if not all(np.isfinite(array).all() for array in known):
-            raise ValueError("it holds what is no number")
+            raise ValueError("it contains NaN or infinite values")
         return known
     except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged archive makes NumPy raise
+    except Exception as error:  # a corrupt archive raises many kinds
         options = "".join(
             f" --{option.replace('_', '-')}" for option in runs.VIEWS if evaluation[option]
         )
         raise runs.RunError(
-            f"{path} is missing or broken ({cli.one_line(error)}); make it with: "
+            f"{path} is missing or corrupt ({cli.one_line(error)}); create it: "
             f"python evaluate_model.py {shlex.quote(str(run))}{options}"
         ) from None

@@ -1,10 +1,10 @@
-"""From a photograph to an image like those of Fashion-MNIST.
+"""Convert a photograph to a model input: an image like those of Fashion-MNIST.
 
-Such an image has 28 × 28 pixels; the object is light on black and fills the frame.
-The data set was made from product pictures on white: trimmed, their longest edge made 28 pixels,
-centred, negated and greyed (https://arxiv.org/abs/1708.07747, section 2), and each was stretched to
-the full range of grey. Photographs are on any ground, which is estimated here, and the object is
-what differs from it, by its colour or its brightness, whichever of both is the lighter.
+Such an image has 28 × 28 pixels; the object is light on black and fills the frame. The data set was
+made from product pictures on a white background: trimmed, scaled to 28 pixels on the longest edge,
+centred, inverted and converted to greyscale (https://arxiv.org/abs/1708.07747, section 2), and each
+image was stretched to the full range of grey values. Photographs have any background. This module
+estimates the background and cuts out the object, which differs from it in colour or brightness.
 """
 
 import functools
@@ -20,42 +20,46 @@ from fmnist import cli
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 25_000_000
-WORKING = 160  # pixels of the longest edge that all is computed on
+TOO_LARGE = f"the picture has more than {MOST_PIXELS // 1_000_000} megapixels"
+WORKING = 160  # longest edge, in pixels, of the reduced picture that all steps work on
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
 WHITE = 255
 STEP = 4  # the background is fitted to every fourth pixel of every fourth row
-ROUNDS = 6  # of the fit: half a plane to the border, half a curved surface to all that is near
-PLANE, QUADRATIC = 3, 6  # terms
-NEAR = 0.06  # of full scale, that the ground may differ from the surface
-LEAST_EXPLAINED = 0.7  # of the border
-LEAST_CONTRAST = 0.1  # of full scale
-LEAST_SIGNAL = 10  # times the noise
-FAINTEST = 0.08  # of the object's contrast; the data set took 0.05 for ground
-OUT_OF_NOISE = 4  # times the noise
+ROUNDS = 6  # of the fit: the first half fits a plane to the border, the second half a quadratic
+PLANE, QUADRATIC = 3, 6  # numbers of terms
+NEAR = 0.06  # largest distance of a background pixel from the surface; full scale is 1
+LEAST_EXPLAINED = 0.7  # fraction of the border
+LEAST_CONTRAST = 0.1  # full scale is 1
+LEAST_SIGNAL = 10  # contrast of the object, as a multiple of the noise
+FAINTEST = 0.08  # object threshold as a fraction of the contrast; the data set used 0.05
+OUT_OF_NOISE = 4  # object threshold as a multiple of the noise
 MOST_PARTS = 2
-SPECK = 0.2  # of the size of the largest part
-DARKEST = 0.02  # ground that shadows are measured on
+SPECK = 0.2  # parts below this fraction of the largest part are removed
+DARKEST = 0.02  # lower limit of the background when shadows are measured relative to it
+CLUTTERED = "the background is cluttered, or the object touches the edge"
+LOW_CONTRAST = "low contrast between the object and the background"
+SEVERAL_OBJECTS = "the picture shows several objects"
 
 
 class PhotoError(cli.UserError):
-    """A picture cannot be read."""
+    """A picture that cannot be read."""
 
 
 class Photo(NamedTuple):
-    """A photograph and the image that was made of it.
+    """A photograph and the model input made from it.
 
     Attributes:
         picture: (height, width, 3) uint8, upright and reduced.
         image: (28, 28, 1) float32 in [0, 1], the model input.
         box: left, top, right and bottom of the object in the picture.
-        doubts: texts, why the image may be wrong.
+        warnings: reasons why the model input may be wrong.
     """
 
     picture: np.ndarray
     image: np.ndarray
     box: tuple
-    doubts: list
+    warnings: list
 
 
 def read(source: str | Path | BinaryIO) -> Photo:
@@ -69,38 +73,40 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
     Raises PhotoError and OSError.
     """
     try:
-        # Pillow warns of many pixels, where the limit here is stricter, and of damaged EXIF data,
-        # which do no harm.
+        # Pillow warns of large pictures, for which the limit here is stricter, and of corrupt EXIF
+        # data, which are harmless.
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(source, formats=FORMATS) as picture,
         ):
             if picture.width * picture.height > MOST_PIXELS:
-                raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
+                raise PhotoError(TOO_LARGE)
             picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
             picture = ImageOps.exif_transpose(picture)
             return np.asarray(in_colour(picture))
     except Image.DecompressionBombError:
-        raise PhotoError(f"it has more than {MOST_PIXELS // 1_000_000} megapixels") from None
+        raise PhotoError(TOO_LARGE) from None
     except UnidentifiedImageError:
-        raise PhotoError(f"it is not one of {', '.join(FORMATS)}, or broken") from None
+        raise PhotoError(
+            f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or corrupt"
+        ) from None
     except (PhotoError, MemoryError):
         raise
     except OSError as error:
-        if error.errno is not None:  # of the file system
+        if error.errno is not None:  # an error of the file system
             raise
-        raise PhotoError(f"it is broken ({error})") from None
-    except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise PhotoError(f"it is broken ({type(error).__name__})") from None
+        raise PhotoError(f"the picture is corrupt ({error})") from None
+    except Exception as error:  # a corrupt file raises many kinds
+        raise PhotoError(f"the picture is corrupt ({type(error).__name__})") from None
 
 
 def in_colour(picture: Image.Image) -> Image.Image:
     """Return a picture of any mode, reduced, as RGB.
 
-    What is transparent becomes white, or black under a light object.
-    It is reduced as early as its mode allows, as much memory is needed before.
+    Transparent pixels become white, or black behind a light object. The picture is reduced as early
+    as its mode allows, to save memory.
     """
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+    if picture.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
     if not picture.has_transparency_data:
         return reduced(
@@ -111,8 +117,8 @@ def in_colour(picture: Image.Image) -> Image.Image:
     light = (
         opacity.any() and np.average(np.asarray(picture.convert("L")), weights=opacity) > WHITE / 2
     )
-    ground = Image.new("RGBA", picture.size, "black" if light else "white")
-    return Image.alpha_composite(ground, picture).convert("RGB")
+    background = Image.new("RGBA", picture.size, "black" if light else "white")
+    return Image.alpha_composite(background, picture).convert("RGB")
 
 
 def reduced(picture: Image.Image) -> Image.Image:
@@ -125,85 +131,85 @@ def reduced(picture: Image.Image) -> Image.Image:
 
 
 def convert(picture: np.ndarray) -> Photo:
-    """Return the Photo of a picture, (height, width, 3) uint8.
+    """Return the Photo of a picture (height, width, 3), uint8.
 
-    One of 28 × 28 pixels is taken for an image that was cut out already: only its ground is made
-    black.
+    A picture of 28 × 28 pixels counts as cut out already: only its background is made black.
     """
     pixels = picture.astype(np.float32) / WHITE
     rows, columns = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
-    doubts = []
+    warnings_found = []
     if cut_out := pixels.shape[:2] == (SIZE, SIZE):
         border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
         colours, counts = np.unique(border, axis=0, return_counts=True)
-        # What was cut out may fill most of the border, and the ground between is of one colour,
-        # unless it is noisy.
-        ground = (
+        # The object may fill most of the border. The rest of the border has a single colour, unless
+        # the picture is noisy.
+        background = (
             colours[counts.argmax()]
             if counts.max() >= len(border) / 8
             else np.median(border, axis=0)
         )
     else:
-        ground, explained = smooth_ground(pixels)
+        background, explained = smooth_background(pixels)
         if explained < LEAST_EXPLAINED:
-            doubts.append("the ground is cluttered, or the object is cut off")
+            warnings_found.append(CLUTTERED)
 
-    difference = pixels - ground
+    difference = pixels - background
     distance = length(difference)
     noise, contrast = levels(distance, cut_out)
-    if not doubts and contrast < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
-        doubts.append("the object hardly differs from the ground")
-    # A shadow takes a share of the light away, so what is darker than the ground is measured as a
-    # share of it.
+    if not warnings_found and contrast < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
+        warnings_found.append(LOW_CONTRAST)
+    # A shadow removes a fraction of the light. Therefore the distance of a dark object is measured
+    # relative to the background.
     if difference[distance >= contrast / 2].mean() < 0:
-        distance = length(difference / np.maximum(ground, DARKEST))
+        distance = length(difference / np.maximum(background, DARKEST))
         noise, contrast = levels(distance, cut_out)
     if not cut_out:
-        seen, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
-        if parts > MOST_PARTS and not doubts:
-            doubts.append("there are several things in the picture")
+        mask, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
+        if parts > MOST_PARTS and not warnings_found:
+            warnings_found.append(SEVERAL_OBJECTS)
         if parts:
-            rows, columns = ndimage.find_objects(seen.astype(np.uint8))[0]
-        distance = np.where(ndimage.binary_dilation(seen, iterations=2), distance, noise)
+            rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
+        distance = np.where(ndimage.binary_dilation(mask, iterations=2), distance, noise)
     image = fitted(np.maximum(distance - noise, 0)[rows, columns])
-    return Photo(picture, image, (columns.start, rows.start, columns.stop, rows.stop), doubts)
+    box = columns.start, rows.start, columns.stop, rows.stop
+    return Photo(picture, image, box, warnings_found)
 
 
 def levels(distance: np.ndarray, cut_out: bool) -> tuple[float, float]:
-    """Return how far the background is from itself, its noise, and how far the object is from it.
+    """Return the noise of the background and the contrast of the object, as distances.
 
-    An image that was cut out may have hardly any ground, and has no noise to speak of.
+    An image that was cut out may have hardly any background; its noise counts as 0.
     """
     noise, contrast = np.quantile(distance, (0.25, 0.995))
     return 0 if cut_out else noise, contrast
 
 
-def smooth_ground(pixels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the background (height, width, 3), and the share of the border that it explains.
+def smooth_background(pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the background (height, width, 3), and the fraction of the border that it explains.
 
-    It is a surface of second order in every channel, fitted to what is near it, at first on the
-    border alone: so it may be lit from one side, and the object may touch the border with less than
-    half of it.
+    The background is a quadratic surface in every channel. It is fitted to the pixels near it, at
+    first on the border only. Therefore the light may come from one side, and the object may cover
+    less than half of the border.
     """
-    few = pixels[::STEP, ::STEP]
-    inside = np.zeros(few.shape[:2], bool)
+    sample = pixels[::STEP, ::STEP]
+    inside = np.zeros(sample.shape[:2], bool)
     inside[1:-1, 1:-1] = True
-    border, colours, terms = ~inside.ravel(), few.reshape(-1, 3), surface_terms(few.shape[:2])
-    ground = np.broadcast_to(np.median(colours[border], axis=0), colours.shape)
+    border, colours, terms = ~inside.ravel(), sample.reshape(-1, 3), surface_terms(sample.shape[:2])
+    background = np.broadcast_to(np.median(colours[border], axis=0), colours.shape)
     for round_ in range(ROUNDS):
-        off = np.abs(colours - ground).max(axis=1)
-        near, count = border & (off <= max(np.quantile(off[border], 0.6), NEAR / 3)), PLANE
+        error = np.abs(colours - background).max(axis=1)
+        near, count = border & (error <= max(np.quantile(error[border], 0.6), NEAR / 3)), PLANE
         if round_ >= ROUNDS // 2:
-            near, count = near | (off < NEAR), QUADRATIC
+            near, count = near | (error < NEAR), QUADRATIC
         weights = np.linalg.lstsq(terms[near, :count], colours[near], rcond=None)[0]
-        ground = terms[:, :count] @ weights
-    explained = np.mean(np.abs(colours - ground).max(axis=1)[border] < NEAR)
+        background = terms[:, :count] @ weights
+    explained = np.mean(np.abs(colours - background).max(axis=1)[border] < NEAR)
     return (surface_terms(pixels.shape[:2]) @ weights).reshape(pixels.shape), explained
 
 
 @functools.lru_cache(maxsize=8)
 def surface_terms(shape: tuple[int, int]) -> np.ndarray:
-    """Return the terms (height * width, 6) of a surface of second order, those of a plane first."""
+    """Return the terms (height * width, 6) of a quadratic surface, those of a plane first."""
     y, x = (
         axis.ravel().astype(np.float32)
         for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -212,13 +218,13 @@ def surface_terms(shape: tuple[int, int]) -> np.ndarray:
 
 
 def length(colours: np.ndarray) -> np.ndarray:
-    """Return the root of the mean square of the three channels."""
+    """Return the root mean square over the three channels."""
     return np.sqrt(np.einsum("ijk,ijk->ij", colours, colours) / 3)
 
 
-def main_parts(seen: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return a mask without parts much smaller than its largest one, and how many are left."""
-    parts, _ = ndimage.label(seen)
+def main_parts(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return a mask without the parts much smaller than the largest, and the number of parts."""
+    parts, _ = ndimage.label(mask)
     sizes = np.bincount(parts.ravel(), minlength=2)
     sizes[0] = 0
     kept = sizes > SPECK * sizes.max()
@@ -228,7 +234,7 @@ def main_parts(seen: np.ndarray) -> tuple[np.ndarray, int]:
 def fitted(values: np.ndarray) -> np.ndarray:
     """Return values (height, width) as an image (28, 28, 1).
 
-    The longest edge fills it, and the highest value is 1.
+    The longest edge fills the image, and the highest value is 1.
     """
     scale = SIZE / max(values.shape)
     height, width = (max(1, round(n * scale)) for n in values.shape)

@@ -9,7 +9,7 @@ import pytest
 
 import data
 import train_cnn
-from benchmarks import ablations, leaderboard, measure_speed, results_table, speed_worker, torture
+from benchmarks import ablations, fault_injection, leaderboard, measure_speed, speed_worker
 from benchmarks.processes import ProcessError, in_own_process
 from fmnist import atomic_io, runs
 from fmnist.config import TrainConfig
@@ -165,27 +165,27 @@ def finished_run(tmp_path):
 
 
 def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_run):
-    whole = torture.outcome(finished_run)
-    torture.check_run(finished_run, whole)
-    assert torture.same(whole, torture.outcome(finished_run))
+    whole = fault_injection.outcome(finished_run)
+    fault_injection.check_run(finished_run, whole)
+    assert fault_injection.same(whole, fault_injection.outcome(finished_run))
 
     content = (finished_run / runs.MODEL).read_bytes()
     model = runs.load_model(finished_run)
     bias = model.layers[-1].bias
     bias.assign(np.nextafter(bias, 1))
     model.save(finished_run / runs.MODEL)
-    assert not torture.same(whole, torture.outcome(finished_run))
+    assert not fault_injection.same(whole, fault_injection.outcome(finished_run))
 
     (finished_run / runs.MODEL).write_bytes(content[:1000] + b"X" + content[1001:])
-    with pytest.raises(torture.Lost):
-        torture.check_run(finished_run, whole)
+    with pytest.raises(fault_injection.Lost):
+        fault_injection.check_run(finished_run, whole)
     (finished_run / runs.MODEL).write_bytes(content)
     runs.save_epoch(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
-    with pytest.raises(torture.Lost):
-        torture.check_run(finished_run, whole)
+    with pytest.raises(fault_injection.Lost):
+        fault_injection.check_run(finished_run, whole)
     (finished_run / f"{atomic_io.TEMPORARY_PREFIX}1-model.keras").touch()
-    with pytest.raises(torture.Lost):
-        torture.outcome(finished_run)
+    with pytest.raises(fault_injection.Lost):
+        fault_injection.outcome(finished_run)
 
 
 def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
@@ -193,9 +193,9 @@ def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
         "disks": {"full disks": 9, "survived": 9},
         "inputs": {"lost": "this"},
         "evaluations": {"not tried": "yet"},
-        "kills": dict.fromkeys(torture.KILL_COUNTS, 3),
+        "kills": dict.fromkeys(fault_injection.KILL_COUNTS, 3),
     }
-    table = torture.table(report)
+    table = fault_injection.table(report)
     assert "| 9 | 9 |" in table and "lost: this" in table and "not tried: yet" in table
     assert "3 after the second epoch" in table and "%" not in table
     report["costs"] = {
@@ -205,7 +205,9 @@ def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
         "µs an image": {"median": 101.0, "spread": 0.02},
         "µs an image without determinism": {"median": 100.0, "spread": 0.01},
     }
-    assert "1.5%" in torture.table(report) and "+1.0% (101 and 100 µs" in torture.table(report)
+    assert "1.5%" in fault_injection.table(
+        report
+    ) and "+1.0% (101 and 100 µs" in fault_injection.table(report)
 
 
 def entry(**changes):
@@ -282,15 +284,6 @@ def test_what_was_recorded_before_there_was_an_option_has_its_default():
     del recorded["ensemble_size"]
     assert TrainConfig(epochs=3).gives_the_same_as(recorded)
     assert not TrainConfig(epochs=3, ensemble_size=2).gives_the_same_as(recorded)
-
-
-def test_a_run_of_other_options_is_not_taken_for_this_one(finished_run, monkeypatch):
-    finished_run.rename(finished_run.with_name("gap_cnn-0"))
-    monkeypatch.setattr(
-        results_table, "in_own_process", lambda function, *arguments: function(*arguments)
-    )
-    with pytest.raises(runs.RunError, match="other options"):
-        results_table.result("gap_cnn", 0, finished_run.parent)
 
 
 def test_ablations_are_differences_of_the_same_seeds():

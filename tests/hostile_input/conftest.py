@@ -63,7 +63,7 @@ def world(template, no_data, tmp_path, monkeypatch):
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         cases = metafunc.module.CASES
-        if not metafunc.config.getoption("--torture"):
+        if not metafunc.config.getoption("--all-inputs"):
             # The first of each.
             cases = list({case.cause: case for case in reversed(cases)}.values())
         metafunc.parametrize(

@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import shutil
 from pathlib import Path
@@ -22,8 +24,8 @@ BEST = ROOT / "pretrained/best"
 
 @pytest.fixture
 def run(made_data, no_figures, tmp_path, monkeypatch):
-    """An evaluated run of its own for every test, trained once."""
-    monkeypatch.setattr(evaluate_model, "TRAINING_SAMPLE", 50)  # whose scores no test looks at
+    """A copy of an evaluated run for every test; it is trained only once."""
+    monkeypatch.setattr(evaluate_model, "TRAINING_SAMPLE", 50)  # no test uses its scores
     keep = tmp_path.parent / "predicting"
     if not keep.exists():
         assert (
@@ -40,69 +42,79 @@ def run(made_data, no_figures, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def best():
-    """The classifier that comes with the project."""
+    """The classifier of pretrained/best."""
     return classifiers.load_classifier(BEST)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten pictures, of a made image of every class, and two that are broken."""
+    """Ten pictures, one synthetic image per class, and two corrupt ones."""
     images, labels, *_ = synthetic_data.made_arrays()
     folder = tmp_path / "photos/inner"
     folder.mkdir(parents=True)
     for number in range(10):
         Image.fromarray(images[labels == number][0]).save(folder / f"{number}.png")
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:100])
-    (folder / "notes.txt").write_text("no picture, and not called one")
+    (folder / "notes.txt").write_text("neither a picture nor named like one")
     return folder.parent
 
 
 @pytest.mark.slow
-def test_a_folder_is_answered_as_json_and_broken_files_are_named(run, folder, capsys):
+def test_json_has_the_predictions_of_a_folder_and_stderr_names_the_corrupt_files(
+    run, folder, capsys
+):
     assert predict_image.main([str(folder), "--run", str(run), "--json"]) == 0
     out, err = capsys.readouterr()
-    answers = json.loads(out)
-    assert [answer["file"] for answer in answers] == [
+    predictions = json.loads(out)
+    assert [prediction["file"] for prediction in predictions] == [
         str(folder / f"inner/{number}.png") for number in range(10)
     ]
-    for answer in answers:
-        assert set(answer) == {"file", "label", "confidence", "guesses", "unsure", "doubts"}
-        assert answer["label"] in source.CLASS_NAMES and answer["unsure"] is bool(answer["doubts"])
-        confidences = [guess["confidence"] for guess in answer["guesses"]]
-        assert len(confidences) == 3 and confidences == sorted(confidences, reverse=True)
-        assert (answer["label"], answer["confidence"]) == tuple(answer["guesses"][0].values())
+    for prediction in predictions:
+        assert list(prediction) == [
+            "file", "label", "confidence", "top_k", "uncertain", "warnings", "probabilities",
+            "model_input",
+        ]  # fmt: skip
+        assert prediction["uncertain"] is bool(prediction["warnings"])
+        assert tuple(prediction["probabilities"]) == source.CLASS_NAMES
+        top_k = {row["label"]: row["confidence"] for row in prediction["top_k"]}
+        confidences = sorted(prediction["probabilities"].values(), reverse=True)
+        assert list(top_k.values()) == confidences[:3]
+        assert top_k.items() <= prediction["probabilities"].items()
+        assert (prediction["label"], prediction["confidence"]) == next(iter(top_k.items()))
+        png = base64.b64decode(prediction["model_input"].removeprefix("data:image/png;base64,"))
+        assert Image.open(io.BytesIO(png)).size == (28, 28)
     for name in ("broken.jpg", "cut.png"):
         assert err.count(name) == 1
     assert "notes.txt" not in err
 
 
 @pytest.mark.slow
-def test_it_answers_as_the_evaluation_did(run):
-    """With its flips, its shifts and its temperature, to the digits that predictions.npz has."""
+def test_predictions_are_those_of_the_evaluation(run):
+    """With the same test-time augmentation and temperature."""
     classifier, dataset = classifiers.load_classifier(run), data.load(val_size=100)
     saved = np.load(run / "predictions.npz")["probabilities"]
     np.testing.assert_allclose(classifier.probabilities(dataset.test.images), saved, atol=1e-5)
     photos = [photo.Photo(None, image, None, []) for image in dataset.test.images]
-    _, doubts = classifier.classify(photos)
-    unsure = json.loads((run / "metrics.json").read_text())["unsure"]
-    assert np.mean([bool(each) for each in doubts]) == pytest.approx(unsure, abs=1e-9)
+    _, warnings = classifier.classify(photos)
+    uncertain = json.loads((run / "metrics.json").read_text())["uncertain"]
+    assert np.mean([bool(reasons) for reasons in warnings]) == pytest.approx(uncertain, abs=1e-9)
 
 
 @pytest.mark.slow
-def test_doubts_of_the_photo_make_it_unsure(run, tmp_path, capsys):
+def test_a_warning_makes_the_prediction_uncertain(run, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)).save(
         tmp_path / "noise.png"
     )
     assert predict_image.main([str(tmp_path / "noise.png"), "--run", str(run)]) == 0
-    assert "unsure: the ground is cluttered" in capsys.readouterr().out
+    assert "uncertain: the background is cluttered" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_figures_show_every_picture(run, folder, tmp_path, capsys):
+def test_the_figures_contain_every_picture(run, folder, tmp_path, capsys):
     out = tmp_path / "figures"
     out.mkdir()
-    (out / "predictions-3.png").write_bytes(b"of an earlier call, with more pictures")
+    (out / "predictions-3.png").write_bytes(b"from an earlier call with more pictures")
     assert (
         predict_image.main([str(folder), "--run", str(run), "--figure", "--output-dir", str(out)])
         == 0
@@ -114,33 +126,33 @@ def test_figures_show_every_picture(run, folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_not_evaluated_answers_and_says_what_it_lacks(run, folder, capsys):
+def test_a_run_without_evaluation_predicts_and_names_the_missing_command(run, folder, capsys):
     for name in (runs.METRICS, runs.NOVELTY):
         (run / name).unlink()
     assert predict_image.main([str(folder / "inner/1.png"), "--run", str(run), "--json"]) == 0
     out, err = capsys.readouterr()
-    assert f"evaluate_model.py {run}" in err and json.loads(out)[0]["unsure"] is False
+    assert f"evaluate_model.py {run}" in err and json.loads(out)[0]["uncertain"] is False
 
 
 @pytest.mark.slow
-def test_an_evaluation_of_an_earlier_epoch_does_not_count(run):
+def test_an_evaluation_of_an_earlier_epoch_is_ignored(run):
     evaluated = json.loads((run / runs.METRICS).read_text())
     (run / runs.METRICS).write_text(json.dumps({**evaluated, "epochs": evaluated["epochs"] - 1}))
     assert classifiers.load_evaluation(run) is None
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_knew_no_shifts_is_one_without_them(run):
+def test_older_metrics_are_accepted(run):
     evaluated = json.loads((run / runs.METRICS).read_text())
     del evaluated["test_time_shifts"]
+    evaluated["unsure"] = evaluated.pop("uncertain")
     (run / runs.METRICS).write_text(json.dumps(evaluated))
     classifier = classifiers.load_classifier(run)
     assert classifier.flips and not classifier.shifts
+    assert classifiers.load_evaluation(run)["uncertain"] == evaluated["unsure"]
 
 
-def test_the_newest_run_is_taken_else_the_one_that_comes_with_the_project(
-    run, tmp_path, monkeypatch
-):
+def test_the_default_is_the_newest_run_else_the_pretrained_one(run, tmp_path, monkeypatch):
     assert runs.find_run(None, run.parent) == run
     assert runs.find_run("other", run.parent) == Path("other")
     assert runs.find_run(None, tmp_path / "none") == BEST
@@ -150,18 +162,18 @@ def test_the_newest_run_is_taken_else_the_one_that_comes_with_the_project(
 
 
 def one_line(argv, capsys, code=1):
-    assert predict_image.main([str(each) for each in argv]) == code
+    assert predict_image.main([str(argument) for argument in argv]) == code
     out, err = capsys.readouterr()
     assert out.count("\n") <= 1 and "Traceback" not in err
     return err.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_what_cannot_be_is_refused_in_a_line(run, folder, tmp_path, capsys):
+def test_invalid_input_is_rejected_in_one_line(run, folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    assert "holds no" in one_line([tmp_path / "empty", "--run", run], capsys)
+    assert "contains no" in one_line([tmp_path / "empty", "--run", run], capsys)
     assert "not a run directory" in one_line([folder, "--run", tmp_path / "empty"], capsys)
-    assert "no picture could be read" in one_line(
+    assert "none of the pictures can be read" in one_line(
         [folder / "inner/broken.jpg", tmp_path / "none.png", "--run", run], capsys
     )
     for name, content in (
@@ -176,14 +188,14 @@ def test_what_cannot_be_is_refused_in_a_line(run, folder, tmp_path, capsys):
     ):
         good = (run / name).read_bytes()
         (run / name).write_bytes(content)
-        said = one_line([folder, "--run", run], capsys)
-        assert str(run / name) in said and f"evaluate_model.py {run}" in said
-        assert name == runs.METRICS or "--test-time-flips --test-time-shifts" in said
+        message = one_line([folder, "--run", run], capsys)
+        assert str(run / name) in message and f"evaluate_model.py {run}" in message
+        assert name == runs.METRICS or "--test-time-flips --test-time-shifts" in message
         (run / name).write_bytes(good)
 
 
 @pytest.mark.slow
-def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
+def test_a_corrupt_novelty_file_is_rejected(run, folder, capsys):
     with np.load(run / runs.NOVELTY) as saved:
         arrays = dict(saved)
     for change in (
@@ -196,7 +208,7 @@ def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
         assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
     np.savez(run / runs.NOVELTY, **arrays)
     content = bytearray((run / runs.NOVELTY).read_bytes())
-    content[content.find(b"PK\1\2") + 10] ^= 0xFF  # how the first array is compressed
+    content[content.find(b"PK\1\2") + 10] ^= 0xFF  # the compression method of the first array
     (run / runs.NOVELTY).write_bytes(content)
     assert "evaluate_model.py" in one_line([folder, "--run", run], capsys)
     np.savez(run / runs.NOVELTY, mean=arrays["mean"])
@@ -204,7 +216,7 @@ def test_novelty_of_other_shapes_is_refused(run, folder, capsys):
 
 
 @pytest.mark.slow
-def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(best, real_data):
+def test_rendered_photographs_keep_most_of_the_accuracy(best, real_data):
     """A small part of what benchmarks/photographs.py measures."""
     test = data.load(real_data).test
     images, labels = test.images[:500], test.labels[:500]
@@ -213,16 +225,14 @@ def test_photographs_of_test_images_keep_nearly_all_of_the_accuracy(best, real_d
         for number, image in enumerate(images)
     ]
     photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
-    probabilities, doubts = best.classify(photos)
-    plain = best.probabilities(images)
-    accuracy, of_images = (
-        (each.argmax(axis=1) == labels).mean() for each in (probabilities, plain)
-    )
-    assert accuracy >= 0.97 * of_images
-    assert np.mean([bool(each) for each in doubts]) <= 0.05
+    probabilities, warnings = best.classify(photos)
+    accuracy = (probabilities.argmax(axis=1) == labels).mean()
+    image_accuracy = (best.probabilities(images).argmax(axis=1) == labels).mean()
+    assert accuracy >= 0.97 * image_accuracy
+    assert np.mean([bool(reasons) for reasons in warnings]) <= 0.05
 
 
 @pytest.mark.parametrize("kind", photographs.OTHERS)
-def test_most_pictures_of_other_things_are_called_unsure(best, kind):
-    _, doubts = best.classify(photographs.other_photos(kind, 60, framed=True))
-    assert np.mean([bool(each) for each in doubts]) >= 0.8
+def test_most_out_of_distribution_pictures_are_uncertain(best, kind):
+    _, warnings = best.classify(photographs.other_photos(kind, 60, framed=True))
+    assert np.mean([bool(reasons) for reasons in warnings]) >= 0.8

@@ -27,9 +27,9 @@ micro_batcher = pytest.importorskip("tools.serving.micro_batcher")
 server_module = pytest.importorskip("tools.serving.server")
 
 BEST = ROOT / "pretrained/best"
-LIMIT = 100_000  # bytes of a request, in these tests
+LIMIT = 100_000  # request size limit in bytes
 SCHEMATHESIS_EXAMPLES = 20
-# Shares of the pad.
+# Points of an outline, as fractions of the drawing area.
 SHIRT = (
     (0.3, 0.2),
     (0.2, 0.35),
@@ -64,42 +64,44 @@ def client(app):
         yield client
 
 
-def test_a_model_card_of_impossible_scores_is_refused(classifier, tmp_path):
+def test_invalid_metrics_are_rejected(classifier, tmp_path):
     run = shutil.copytree(BEST, tmp_path / "run")
     scores = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({**scores, "accuracy": "high"}))
-    with pytest.raises(runs.RunError, match="broken") as caught:
+    with pytest.raises(runs.RunError, match="corrupt") as caught:
         app_module.create_app(classifier._replace(run=run), LIMIT)
     assert "\n" not in str(caught.value)
 
 
-def png(number=0, size=(28, 28)):
+def png(index=0, size=(28, 28)):
     stream = io.BytesIO()
-    Image.fromarray(synthetic_data.made_arrays()[0][number]).resize(size).save(stream, "PNG")
+    Image.fromarray(synthetic_data.made_arrays()[0][index]).resize(size).save(stream, "PNG")
     return stream.getvalue()
 
 
-def test_a_picture_is_answered_as_predict_image_answers_it(client, classifier):
+def test_a_prediction_has_the_fields_of_predict_image_json(client, classifier):
     content = png(3)
-    seen = photo.read(io.BytesIO(content))
-    (probabilities,), (doubts,) = classifier.classify([seen])
-    expected = prediction(probabilities, doubts)
+    converted = photo.read(io.BytesIO(content))
+    (probabilities,), (warnings,) = classifier.classify([converted])
+    expected = prediction(converted, probabilities, warnings)
     response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
-    answer = response.json()
-    assert response.status_code == 200
-    assert [guess["label"] for guess in answer["guesses"]] == [
-        guess["label"] for guess in expected["guesses"]
+    result = response.json()
+    assert response.status_code == 200 and result.keys() == expected.keys()
+    assert [candidate["label"] for candidate in result["top_k"]] == [
+        candidate["label"] for candidate in expected["top_k"]
     ]
-    assert answer["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
-    assert (answer["unsure"], answer["doubts"]) == (expected["unsure"], expected["doubts"])
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
-    assert list(answer["probabilities"]) == list(source.CLASS_NAMES)
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["seen"].partition(",")[2]))))
-    np.testing.assert_allclose(shown / 255, seen.image[..., 0], atol=0.003)
+    assert result["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
+    for key in ("uncertain", "warnings", "model_input"):
+        assert result[key] == expected[key]
+    assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert list(result["probabilities"]) == list(source.CLASS_NAMES)
+    png_file = base64.b64decode(result["model_input"].partition(",")[2])
+    pixels = np.asarray(Image.open(io.BytesIO(png_file)))
+    np.testing.assert_allclose(pixels / 255, converted.image[..., 0], atol=0.003)
 
 
-def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
-    alone = [client.post("/predict", content=png(number)).json()["label"] for number in (0, 1)]
+def test_a_batch_keeps_its_order_and_a_corrupt_file_has_an_error(client):
+    alone = [client.post("/predict", content=png(index)).json()["label"] for index in (0, 1)]
     files = [
         ("files", (name, content))
         for name, content in (("a.png", png(0)), ("b.png", b"nothing"), ("c.png", png(1)))
@@ -111,12 +113,12 @@ def test_a_batch_keeps_its_order_and_a_broken_file_has_its_reason(client):
         "b.png",
         "c.png",
     ]
-    assert [entries[number]["answer"]["label"] for number in (0, 2)] == alone
-    assert entries[1]["answer"] is None and "not one of" in entries[1]["error"]
+    assert [entries[index]["prediction"]["label"] for index in (0, 2)] == alone
+    assert entries[1]["prediction"] is None and "not a JPEG" in entries[1]["error"]
 
 
-def test_many_together_are_answered_as_each_alone(client, classifier):
-    images = np.stack([photo.read(io.BytesIO(png(number))).image for number in range(40)])
+def test_a_batch_of_images_has_the_predictions_of_the_single_images(client, classifier):
+    images = np.stack([photo.read(io.BytesIO(png(index))).image for index in range(40)])
     predict = micro_batcher.compile_predictor(classifier.model)
     alone = np.concatenate([predict(image[None]) for image in images])
     np.testing.assert_allclose(
@@ -125,7 +127,7 @@ def test_many_together_are_answered_as_each_alone(client, classifier):
     np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(client, app):
+def test_a_too_large_request_is_rejected_before_it_is_read(client, app):
     sent = 0
 
     def endless():
@@ -186,18 +188,18 @@ def test_a_file_may_have_any_name(client, charset, name):
     assert client.post("/predict/batch", content=body, headers=headers).status_code in (200, 400)
 
 
-def test_wrong_requests_get_a_reason_and_no_5xx(client):
+def test_invalid_requests_get_an_error_message_and_no_5xx(client):
     bomb = io.BytesIO()
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
-    for status, said, content, kind in (
+    for status, message, content, kind in (
         (415, "text/html", png(), "text/html"),
-        (422, "not one of", b"", "image/png"),
-        (422, "not one of", b"GIF89a", "image/png"),
-        (422, "broken", png()[:100], "image/png"),
+        (422, "not a JPEG", b"", "image/png"),
+        (422, "not a JPEG", b"GIF89a", "image/png"),
+        (422, "corrupt", png()[:100], "image/png"),
         (422, "megapixels", bomb.getvalue(), "image/png"),
     ):
         response = client.post("/predict", content=content, headers={"Content-Type": kind})
-        assert response.status_code == status and said in response.json()["detail"]
+        assert response.status_code == status and message in response.json()["detail"]
     many = [("files", ("a.png", b"x"))] * (app_module.MAX_FILES + 1)
     assert client.post("/predict/batch", files=many).status_code == 422
     assert client.post("/predict/batch").status_code == 422
@@ -205,11 +207,11 @@ def test_wrong_requests_get_a_reason_and_no_5xx(client):
     assert client.get("/nothing").status_code == 404
 
 
-def test_the_card_says_what_the_evaluation_found(client):
+def test_the_model_card_has_the_metrics_of_the_evaluation(client):
     card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
     assert (
         card["test_accuracy"] == scores["accuracy"]
-        and card["unsure_test_images"] == scores["unsure"]
+        and card["uncertain_test_images"] == scores["uncertain"]
     )
     assert card["test_time_flips"] is True and card["test_time_shifts"] is False
     assert (
@@ -226,7 +228,7 @@ def test_the_page_needs_no_other_host(client):
         assert client.get(path).status_code == 404
 
 
-def test_what_waits_is_computed_together_and_everybody_gets_their_own():
+def test_waiting_items_are_computed_together_and_every_client_gets_its_own_result():
     sizes = []
 
     def compute(items):
@@ -244,7 +246,7 @@ def test_what_waits_is_computed_together_and_everybody_gets_their_own():
     assert all(isinstance(result, ValueError) for result in asyncio.run(work([13, 14])))
 
 
-def test_it_goes_on_where_somebody_who_waits_is_gone():
+def test_a_cancelled_request_does_not_affect_others():
     async def work():
         batcher = micro_batcher.MicroBatcher(lambda items: items)
         gone = asyncio.create_task(batcher(1))
@@ -264,20 +266,20 @@ def test_a_port_in_use_and_a_missing_package_are_one_line(monkeypatch, capsys):
     for host in ("no.such.host.invalid", "a..b"):
         assert serve_model.main(["--run", str(BEST), "--host", host]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    # As if it were not there, for a server not imported yet.
+    # Simulate a missing package for a server that is not imported yet.
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "tools.serving.server")
     monkeypatch.delattr("tools.serving.server")
     assert serve_model.main(["--run", str(BEST)]) == 1
     assert (
-        'not installed: uvicorn; try: python -m pip install -e ".[serve]"'
+        'not installed: uvicorn; run: python -m pip install -e ".[serve]"'
         in capsys.readouterr().err
     )
 
 
 @pytest.fixture(scope="module")
 def server():
-    """The URL of a server in a process of its own, which Ctrl-C ends without a complaint."""
+    """The URL of a server process, which Ctrl-C ends without an error message."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.serve_model", "--run", str(BEST), "--port", "0"],
         cwd=ROOT,
@@ -302,7 +304,7 @@ def server():
 
 
 @pytest.mark.slow
-def test_malformed_uploads_do_not_disturb_it(server):
+def test_malformed_uploads_do_not_disturb_the_server(server):
     port = int(server.rpartition(":")[2])
     jpeg = io.BytesIO()
     Image.open(io.BytesIO(png(0, (200, 200)))).save(jpeg, "JPEG")
@@ -318,31 +320,30 @@ def test_malformed_uploads_do_not_disturb_it(server):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_browser_shows_the_answer(browser, server, tmp_path):
+def test_a_browser_shows_the_prediction(browser, server, tmp_path):
     (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
     page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(error))
-    # From the start, as a listener that comes with the key press may be too late on a busy machine.
+    # Registered early: on a busy machine, a listener added at the key press may be too late.
     page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "picture.png"))
     page.goto(server)
-    verdict, best = page.locator("#verdict"), page.locator("tr.best")
+    result, best = page.locator("#result"), page.locator("tr.best")
     page.set_input_files("#file", tmp_path / "picture.png")
     best.wait_for()
-    assert best.locator("th").inner_text() in verdict.inner_text()
-    assert page.locator("#seen").get_attribute("src").startswith("data:image/png")
+    assert best.locator("th").inner_text() in result.inner_text()
+    assert page.locator("#model-input").get_attribute("src").startswith("data:image/png")
     assert page.locator("#bars tr").count() == 10
     page.set_input_files("#file", tmp_path / "broken.png")
-    page.get_by_text("No answer").wait_for()
-    assert "not one of" in page.locator("#doubts").inner_text() and best.count() == 0
+    page.get_by_text("No prediction").wait_for()
+    assert "not a JPEG" in page.locator("#warnings").inner_text() and best.count() == 0
     # By keyboard: the first stop is the button that chooses a file.
     page.locator("body").press("Tab")
     page.locator("#choose:focus").wait_for()
     page.keyboard.press("Enter")
     best.wait_for()
-    # By drawing the outline of a T-shirt, which is answered while it goes on, and once more when it
-    # is filled.
+    # Draw the outline of a T-shirt: it is classified during the stroke and again once filled.
     box = page.locator("#pad").bounding_box()
     first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SHIRT]
     page.mouse.move(*first)
@@ -352,21 +353,19 @@ def test_a_browser_shows_the_answer(browser, server, tmp_path):
             page.mouse.move(*place, steps=3)
     assert response.value.status == 200
     page.mouse.up()
-    page.locator("#verdict", has_text=re.compile("^T-shirt/top")).wait_for()
-    assert page.locator("#doubts").inner_text() == ""
+    page.locator("#result", has_text=re.compile("^T-shirt/top")).wait_for()
+    assert page.locator("#warnings").inner_text() == ""
     assert page.locator("body").bounding_box()["width"] <= 390
     assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
 
 
 @pytest.mark.slow
-def test_the_api_keeps_to_its_schema(server):
+def test_the_api_conforms_to_its_schema(server):
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
 
-    # No schema can say that bytes are a picture.
-    from schemathesis.specs.openapi.checks import (
-        positive_data_acceptance,
-    )
+    # A schema cannot express that bytes are a valid picture.
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
     schema = schemathesis.openapi.from_url(f"{server}/openapi.json")
     tried = set()
@@ -380,9 +379,9 @@ def test_the_api_keeps_to_its_schema(server):
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        def keeps(case):
+        def conforms(case):
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
-        keeps()
+        conforms()
         tried.add(operation.ok().label)
     assert tried == {"POST /predict", "POST /predict/batch", "GET /model", "GET /health"}

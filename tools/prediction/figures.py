@@ -1,4 +1,4 @@
-"""The figure of photographs, beside what was cut out of them and the class probabilities."""
+"""The figure of photographs beside their model inputs and class probabilities."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,13 @@ def photographs(
     titles: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Return photographs with the object framed, beside its image and its probabilities.
+    """Return photographs with a frame around the object, the model input and the probabilities.
 
-    photos: with picture (height, width, 3), box (left, top, right, bottom) and image (28, 28, 1).
+    Args:
+        photos: the photographs (N).
+        probabilities: class probabilities (10,) of every photograph.
+        titles: of the photographs (N).
+        names: class names.
     """
     columns = min(2, len(photos))
     rows = -(-len(photos) // columns)
@@ -29,7 +33,7 @@ def photographs(
     ).reshape(-1, 3)
     for axes in grid[len(photos) :].flat:
         axes.axis("off")
-    for (picture, seen, bars), photo, shares, title in zip(
+    for (picture, model_input, bars), photo, photo_probabilities, title in zip(
         grid, photos, probabilities, titles, strict=False
     ):
         picture.imshow(photo.picture)
@@ -45,17 +49,22 @@ def photographs(
             )
         )
         picture.set_title(title, fontsize=9)
-        seen.imshow(photo.image[..., 0], cmap="gray", vmin=0, vmax=1)
-        seen.set_title("what the network sees", fontsize=9)
-        for axes in (picture, seen):
+        model_input.imshow(photo.image[..., 0], cmap="gray", vmin=0, vmax=1)
+        model_input.set_title("model input", fontsize=9)
+        for axes in (picture, model_input):
             axes.axis("off")
+        confidence = photo_probabilities.max()
         bars.barh(
-            names, shares, color=[BLUE if share == shares.max() else "0.7" for share in shares]
+            names,
+            photo_probabilities,
+            color=[BLUE if value == confidence else "0.7" for value in photo_probabilities],
         )
         bars.invert_yaxis()
         bars.set(xlim=(0, 1), xlabel="Probability")
         bars.set_title(
-            f"{names[shares.argmax()]} {shares.max():.0%}", fontsize=9, fontweight="bold"
+            f"{names[photo_probabilities.argmax()]} {confidence:.0%}",
+            fontsize=9,
+            fontweight="bold",
         )
         bars.tick_params(labelsize=8)
     return figure

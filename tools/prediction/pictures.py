@@ -1,4 +1,4 @@
-"""Picture files: found, read, classified and drawn."""
+"""Find, read, classify and draw picture files."""
 
 import itertools
 import sys
@@ -21,11 +21,11 @@ ON_A_FIGURE = 6
 
 
 class PictureError(cli.UserError):
-    """A folder holds no picture."""
+    """A folder contains no picture."""
 
 
 def find(names: Sequence[str]) -> list[Path]:
-    """Return the paths of files, and of the pictures in folders, which are searched to their depth.
+    """Return the paths of files and of all pictures in folders and their subfolders.
 
     Raises PictureError.
     """
@@ -34,7 +34,9 @@ def find(names: Sequence[str]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
             if not inside:
-                raise PictureError(f"{path} holds no {', '.join(SUFFIXES)} file, or cannot be read")
+                raise PictureError(
+                    f"{path} contains no {', '.join(SUFFIXES)} file, or cannot be read"
+                )
             found += inside
         else:
             found.append(path)
@@ -44,12 +46,12 @@ def find(names: Sequence[str]) -> list[Path]:
 def predict(
     paths: Sequence[Path], classifier: Classifier, figures: Path | None = None
 ) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
-    """Return the predictions of picture files, and why others cannot be read, by their path.
+    """Return predictions of picture files, and the reasons why others cannot be read, by path.
 
     Args:
         paths: of the files.
-        classifier: of classifier.load_classifier().
-        figures: a folder for figures of them; none where it is None.
+        classifier: result of classifier.load_classifier().
+        figures: folder for figures of the predictions; None for no figures.
     """
     predictions, unreadable, drawn = {}, {}, []
     for start in range(0, len(paths), BATCH):
@@ -63,10 +65,10 @@ def predict(
                 unreadable[path] = getattr(error, "strerror", None) or cli.one_line(error)
         if not photos:
             continue
-        probabilities, doubts = classifier.classify(list(photos.values()))
+        probabilities, warnings = classifier.classify(list(photos.values()))
         predictions |= {
             path: prediction(*result)
-            for path, *result in zip(photos, probabilities, doubts, strict=True)
+            for path, *result in zip(photos, photos.values(), probabilities, warnings, strict=True)
         }
         if figures:
             drawn += zip(photos.items(), probabilities, strict=True)
@@ -89,7 +91,7 @@ def draw(
         for page, start in enumerate(track(pages, "Figures"), 1):
             part = drawn[start : start + ON_A_FIGURE]
             titles = [
-                f"{path.name} (unsure)" if predictions[path]["unsure"] else path.name
+                f"{path.name} (uncertain)" if predictions[path]["uncertain"] else path.name
                 for (path, _), _ in part
             ]
             figure = photographs(
@@ -99,14 +101,14 @@ def draw(
                 CLASS_NAMES,
             )
             figure.savefig(temporary / f"predictions-{page}.png", dpi=110)
-    for page in itertools.count(len(pages) + 1):  # of an earlier call, with more pictures
+    for page in itertools.count(len(pages) + 1):  # from an earlier call with more pictures
         if not (path := folder / f"predictions-{page}.png").exists():
             break
         path.unlink()
 
 
 def track(items: Sequence[Any], description: str) -> Iterable[Any]:
-    """Return the items, with a progress bar on the terminal where they are many."""
+    """Return the items, with a progress bar if there are many and output is a terminal."""
     return rich.progress.track(
         items,
         description,

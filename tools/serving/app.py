@@ -1,17 +1,14 @@
 """The web page and the REST API."""
 
 import asyncio
-import base64
 import io
 from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi
-import numpy as np
-import python_multipart  # noqa: F401  FastAPI needs it for forms, and says so only when one comes
+import python_multipart  # noqa: F401  FastAPI needs it, and fails only at the first form
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
@@ -24,7 +21,7 @@ from tools.serving.request_limit import RequestSizeLimit
 
 PAGE = Path(__file__).parent / "index.html"
 TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
-MAX_FILES = 64  # in a batch
+MAX_FILES = 64  # per batch request
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'",
@@ -32,72 +29,87 @@ HEADERS = {
 }
 
 
-class Guess(BaseModel):
-    """A class and its probability."""
+class ClassConfidence(BaseModel):
+    """A class and its calibrated probability."""
 
-    label: str = Field(description="one of the ten classes")
-    confidence: float = Field(description="calibrated probability", ge=0, le=1)
+    label: str = Field(description="name of the class, one of the ten of Fashion-MNIST")
+    confidence: float = Field(description="calibrated probability of the class", ge=0, le=1)
 
 
-class Answer(Guess):
-    """The prediction of a picture."""
+class Prediction(ClassConfidence):
+    """The prediction for one picture."""
 
-    guesses: list[Guess] = Field(description="the three best")
-    unsure: bool = Field(description="whether the answer is to be doubted")
-    doubts: list[str] = Field(description="why")
-    probabilities: dict[str, float] = Field(description="of every class")
-    seen: str = Field(
-        description="what the network saw: a PNG file of 28 × 28 pixels as a data URL"
+    top_k: list[ClassConfidence] = Field(description="the three most probable classes")
+    uncertain: bool = Field(description="whether there are warnings")
+    warnings: list[str] = Field(description="reasons why the prediction is uncertain")
+    probabilities: dict[str, float] = Field(description="calibrated probability of every class")
+    model_input: str = Field(
+        description="image that the network classifies: a PNG file of 28 × 28 pixels as a data URL"
     )
 
 
-class Entry(BaseModel):
-    """The prediction of a file, or why there is none."""
+class FilePrediction(BaseModel):
+    """The prediction for one file of a batch, or the error."""
 
-    file: str = Field(description="as it was named")
-    answer: Answer | None = None
-    error: str | None = Field(None, description="why there is no answer")
-
-
-class Problem(BaseModel):
-    """What is wrong with a request."""
-
-    detail: str = Field(description="what is wrong")
+    file: str = Field(description="name of the file in the request")
+    prediction: Prediction | None = Field(None, description="null if the file cannot be read")
+    error: str | None = Field(None, description="reason why the file cannot be read")
 
 
-class Card(BaseModel):
-    """What the network is, how good it is, and what it is not for."""
+class ErrorMessage(BaseModel):
+    """The reason why a request is rejected."""
 
-    run: str
-    network: str
-    parameters: int
-    classes: list[str]
+    detail: str = Field(description="error message")
+
+
+class ModelCard(BaseModel):
+    """The network, its accuracy and its limits."""
+
+    run: str = Field(description="name of the run directory")
+    network: str = Field(description="name of the network in model.py")
+    parameters: int = Field(description="number of parameters")
+    classes: list[str] = Field(description="names of the ten classes, in the order of the labels")
     test_accuracy: float | None = Field(
-        description="on the 10,000 test images; null before evaluate_model.py"
+        description="accuracy on the 10,000 test images; null if the run is not evaluated"
     )
-    test_accuracy_interval: list[float] | None = Field(description="of 95 %")
+    test_accuracy_interval: list[float] | None = Field(
+        description="95 % confidence interval of the test accuracy: lower and upper limit"
+    )
     calibration_error: float | None = Field(
         description="expected calibration error on the test images"
     )
-    test_time_flips: bool
-    test_time_shifts: bool
-    unsure_test_images: float | None = Field(
-        description="share of the test images that would be called unsure"
+    test_time_flips: bool = Field(
+        description="whether a prediction is the mean over an image and its mirror image"
     )
-    trained_on: str
-    created: str | None
-    limits: str
+    test_time_shifts: bool = Field(
+        description="whether a prediction is the mean over an image and its shifted copies"
+    )
+    uncertain_test_images: float | None = Field(
+        description="fraction of the test images whose prediction is uncertain"
+    )
+    trained_on: str = Field(description="training data")
+    created: str | None = Field(description="date and time at which the training started")
+    limits: str = Field(description="pictures for which the network is not suited")
 
 
 def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
-    """Return the FastAPI application. max_bytes: of a request. Raises RunError."""
-    # FastAPI's own pages of documentation load their scripts from other hosts.
+    """Return the FastAPI application.
+
+    Args:
+        classifier: result of classifier.load_classifier().
+        max_bytes: request size limit.
+
+    Raises:
+        RunError: if the metrics of the run are corrupt.
+    """
+    # The documentation pages of FastAPI load scripts from other hosts and are turned off.
     app = fastapi.FastAPI(
         title="Fashion-MNIST",
         version="1",
         docs_url=None,
         redoc_url=None,
-        description="Which of ten kinds of clothes is on a picture?",
+        description="Classify pictures of clothes, shoes and bags into the ten classes of "
+        "Fashion-MNIST.",
     )
     predict = compile_predictor(classifier.model)
     cores = asyncio.Semaphore(runtime.available_cores())
@@ -106,35 +118,32 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
     )
     page = PAGE.read_bytes()
     try:
-        card = Card(**model_card(classifier))
+        card = ModelCard(**model_card(classifier))
     except ValueError as error:
-        raise runs.RunError(f"{classifier.run} is broken ({cli.one_line(error)})") from None
+        metrics_file = classifier.run / runs.METRICS
+        raise runs.RunError(f"{metrics_file} is corrupt ({cli.one_line(error)})") from None
 
-    async def answer(content: bytes) -> dict[str, Any]:
-        """Return what Answer describes. Raises PhotoError."""
-        # So that memory for decoded pictures does not grow with the number of clients.
+    async def classify(content: bytes) -> dict[str, Any]:
+        """Return the fields of Prediction for the bytes of a picture. Raises PhotoError."""
+        # Limits the memory for decoded pictures, whatever the number of clients.
         async with cores:
             converted = await asyncio.to_thread(photo.read, io.BytesIO(content))
-        probabilities, doubts = await micro_batcher(converted)
-        return {
-            **prediction(probabilities, doubts),
-            "seen": data_url(converted.image),
-            "probabilities": dict(
-                zip(CLASS_NAMES, probabilities.astype(float).round(4).tolist(), strict=True)
-            ),
-        }
+        return prediction(converted, *await micro_batcher(converted))
 
-    problems = {
-        413: {"model": Problem, "description": "the request is too large"},
-        422: {"model": Problem, "description": "it holds no picture that can be read"},
+    errors = {
+        413: {"model": ErrorMessage, "description": "the request exceeds the size limit"},
+        422: {"model": ErrorMessage, "description": "the request contains no readable picture"},
     }
 
     @app.post(
         "/predict",
-        response_model=Answer,
+        response_model=Prediction,
         responses={
-            **problems,
-            415: {"model": Problem, "description": f"not one of {', '.join(TYPES)}"},
+            **errors,
+            415: {
+                "model": ErrorMessage,
+                "description": f"the content type is none of {', '.join(TYPES)}",
+            },
         },
         openapi_extra={
             "requestBody": {
@@ -146,46 +155,52 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         },
     )
     async def predict_one(request: fastapi.Request) -> JSONResponse:
-        """Classify the picture that the body is: JPEG, PNG or WebP."""
+        """Classify one picture. The request body is a JPEG, PNG or WebP file."""
         kind = request.headers.get("content-type", TYPES[-1]).partition(";")[0].strip().lower()
         if kind not in TYPES:
-            raise fastapi.HTTPException(415, f"{kind} is not one of {', '.join(TYPES)}")
+            message = f"the content type must be one of {', '.join(TYPES)}, not {kind}"
+            raise fastapi.HTTPException(415, message)
         try:
-            # Not checked once more, which takes a while.
-            return JSONResponse(await answer(await request.body()))
+            # A JSONResponse is not validated again, which saves time.
+            return JSONResponse(await classify(await request.body()))
         except photo.PhotoError as error:
             raise fastapi.HTTPException(422, str(error)) from None
 
     @app.post(
         "/predict/batch",
-        responses={**problems, 400: {"model": Problem, "description": "it is no form"}},
+        responses={
+            **errors,
+            400: {"model": ErrorMessage, "description": "the request is not a valid form"},
+        },
     )
     async def predict_many(
         files: Annotated[
             list[fastapi.UploadFile],
-            fastapi.File(description=f"at most {MAX_FILES} pictures", max_length=MAX_FILES),
+            fastapi.File(
+                description=f"JPEG, PNG or WebP files, at most {MAX_FILES}", max_length=MAX_FILES
+            ),
         ],
-    ) -> list[Entry]:
-        """Classify several pictures. One that cannot be read has an error in its place."""
+    ) -> list[FilePrediction]:
+        """Classify several pictures. A file that cannot be read has an error message instead."""
 
-        async def entry(file: fastapi.UploadFile) -> Entry:
-            # The name may hold what is no character.
+        async def classify_file(file: fastapi.UploadFile) -> FilePrediction:
+            # The name may contain invalid characters.
             name = (file.filename or "").encode(errors="replace").decode()
             try:
-                return Entry(file=name, answer=await answer(await file.read()))
+                return FilePrediction(file=name, prediction=await classify(await file.read()))
             except photo.PhotoError as error:
-                return Entry(file=name, error=str(error))
+                return FilePrediction(file=name, error=str(error))
 
-        return await asyncio.gather(*map(entry, files))
+        return await asyncio.gather(*map(classify_file, files))
 
     @app.get("/model")
-    async def model() -> Card:
-        """Tell what answers here, how good it is, and what it is not for."""
+    async def model() -> ModelCard:
+        """Return the model card: the network, its accuracy and its limits."""
         return card
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """Tell that answers can be given."""
+        """Return the status of the server."""
         return {"status": "ok"}
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -201,23 +216,14 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: fastapi.Request, error: ClientDisconnect) -> fastapi.Response:
-        return fastapi.Response(status_code=400)  # which nobody reads
+        return fastapi.Response(status_code=400)  # the client has gone
 
     app.add_middleware(RequestSizeLimit, max_bytes=max_bytes)
     return app
 
 
-def data_url(image: np.ndarray) -> str:
-    """Return an image (28, 28, 1) as a data URL of a PNG file."""
-    stream = io.BytesIO()
-    Image.fromarray((image[..., 0] * 255).round().astype(np.uint8)).save(
-        stream, "PNG", compress_level=1
-    )
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
 def model_card(classifier: Classifier) -> dict[str, Any]:
-    """Return what is known of a classifier and what it is not for, as Card has it."""
+    """Return the fields of ModelCard for a classifier."""
     config, scores = runs.load_config(classifier.run), load_evaluation(classifier.run) or {}
     return {
         "run": classifier.run.name,
@@ -229,10 +235,10 @@ def model_card(classifier: Classifier) -> dict[str, Any]:
         "calibration_error": scores.get("calibrated_ece"),
         "test_time_flips": classifier.flips,
         "test_time_shifts": classifier.shifts,
-        "unsure_test_images": scores.get("unsure"),
-        "trained_on": "Fashion-MNIST: grey images of 28 × 28 pixels of single garments, from a "
-        "shop's front views",
+        "uncertain_test_images": scores.get("uncertain"),
+        "trained_on": "Fashion-MNIST: greyscale images, 28 × 28 pixels, of single items from an "
+        "online shop, in front view",
         "created": config.get("created"),
-        "limits": "One garment on a plain ground, seen from the front. Garments that are worn, "
-        "folded or of other kinds than the ten are answered too, and not always called unsure.",
+        "limits": "Suited to one item on a plain background, seen from the front. Items that are "
+        "worn or folded, and other objects, are often misclassified without a warning.",
     }

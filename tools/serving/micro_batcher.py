@@ -1,4 +1,4 @@
-"""Micro-batching: what is asked for while something is computed is computed together."""
+"""Micro-batching: requests that arrive during a computation are computed together in the next."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,18 +11,22 @@ import tensorflow as tf
 from fmnist.inference.numpy_predictor import predictor
 from fmnist.inference.photo import SHAPE
 
-MAX_BATCH = 32  # images that are computed together, at most
+MAX_BATCH = 32  # largest number of images in a batch
 
 
 class MicroBatcher:
-    """A coroutine function of an item that computes whatever waits in one call."""
+    """A coroutine function of one item that computes all waiting items in one call."""
 
     def __init__(self, compute: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
-        """Args: compute: a function of at most MAX_BATCH items that returns as many results."""
+        """Create a micro-batcher.
+
+        Args:
+            compute: function of at most MAX_BATCH items that returns as many results.
+        """
         self.compute, self.waiting, self.task = compute, [], None
 
     async def __call__(self, item: Any) -> Any:
-        """Return the result of an item, or raise what computing it raised."""
+        """Return the result of an item, or raise the exception of its computation."""
         future = asyncio.get_running_loop().create_future()
         self.waiting.append((item, future))
         if self.task is None:
@@ -30,7 +34,7 @@ class MicroBatcher:
         return await future
 
     async def work(self) -> None:
-        """Compute until nothing waits."""
+        """Compute batches until no item is waiting."""
         try:
             while self.waiting:
                 batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
@@ -40,7 +44,7 @@ class MicroBatcher:
                 except Exception as error:
                     results = [error] * len(futures)
                 for future, result in zip(futures, results, strict=True):
-                    if future.done():  # who asked has gone
+                    if future.done():  # the client has gone
                         continue
                     if isinstance(result, Exception):
                         future.set_exception(result)
@@ -51,7 +55,10 @@ class MicroBatcher:
 
 
 def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of at most MAX_BATCH images that gives their probabilities. It is warm."""
+    """Return a function of at most MAX_BATCH images (N, 28, 28, 1) that returns probabilities.
+
+    The function is compiled before it is returned.
+    """
     predict_one = predictor(model)
     predict_many = tf.function(model, input_signature=[tf.TensorSpec((MAX_BATCH, *SHAPE))])
 

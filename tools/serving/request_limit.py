@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 
 
 class RequestSizeLimit:
-    """ASGI middleware that responds 413 before too many bytes of a request are in memory."""
+    """ASGI middleware that responds with 413 before a too large request is in memory."""
 
     def __init__(self, app: Any, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes
@@ -16,7 +16,7 @@ class RequestSizeLimit:
         """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        too_large = f"the request has more than {self.max_bytes:,} bytes"
+        too_large = f"the request exceeds the limit of {self.max_bytes:,} bytes"
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
             return await JSONResponse({"detail": too_large}, 413)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The server process: its socket, and how it starts and stops."""
+"""The server process: open the socket, start and stop."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ import uvicorn
 
 from fmnist import cli
 
-LAST_SECONDS = 5  # that requests in progress are given when the server is stopped
+LAST_SECONDS = 5  # time limit for requests in progress when the server stops
 
 
 class ServeError(cli.UserError):
@@ -17,7 +17,7 @@ class ServeError(cli.UserError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raises ServeError."""
+    """Return a listening socket. Raises ServeError."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family)
@@ -37,14 +37,14 @@ def serve(app: fastapi.FastAPI, listening: socket.socket) -> None:
     address, port = listening.getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
     print(f"Serving at http://{host}:{port} until Ctrl-C", flush=True)
-    # Clients are told of their mistakes.
+    # Errors in forms are reported to the client.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_level="error", access_log=False, timeout_graceful_shutdown=LAST_SECONDS
         )
     )
-    # What was cut off at the end is no error.
+    # Requests that are cancelled when the server stops are not errors.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])

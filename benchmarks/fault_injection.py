@@ -1,10 +1,10 @@
 """Kill trainings and evaluations, fill their disks, break their inputs, and look for anything lost;
 half an hour.
 
-    python -m benchmarks.torture                      all of it, as root, who may mount a small disk
-    python -m benchmarks.torture kills --kills 20     one part, shorter
+    python -m benchmarks.fault_injection                      all of it, as root, who may mount a small disk
+    python -m benchmarks.fault_injection kills --kills 20     one part, shorter
 
-Prints what was tried and what held, and adds it to benchmarks/results/torture.json. Exit code 1
+Prints what was tried and what held, and adds it to benchmarks/results/fault_injection.json. Exit code 1
 where something was lost.
 """
 
@@ -412,7 +412,7 @@ def break_inputs() -> dict[str, Any]:
             sys.executable,
             "-m",
             "pytest",
-            "--torture",
+            "--all-inputs",
             "-vv",
             "--numprocesses",
             "0",
@@ -543,7 +543,7 @@ def main() -> int:
 
     runtime.configure_tensorflow()
     generator = random.Random(options.seed)
-    path = ROOT / "benchmarks/results/torture.json"
+    path = ROOT / "benchmarks/results/fault_injection.json"
     path.parent.mkdir(exist_ok=True)
     report, code = json.loads(path.read_text()) if path.exists() else {}, 0
     with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,5 @@
-# Every target sets up what it needs: .venv, the packages in the versions of constraints.txt, the data.
-# Options of the scripts go in ARGS:  make train ARGS="--model gap_cnn --seed 1"
+# Every target creates .venv if necessary, and installs the packages in the versions of
+# constraints.txt. ARGS passes options to the command: make train ARGS="--model gap_cnn --seed 1"
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
@@ -8,23 +8,28 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate explore compare tune predict serve export test lint bench leaderboard torture data clean
+.PHONY: help train evaluate explore compare tune predict serve export test lint bench leaderboard \
+	tables fault-injection data clean
 
 help:
-	@echo "make train       train the default network"
-	@echo "make evaluate    score and draw the newest run"
-	@echo "make explore     look at the data"
-	@echo "make compare     train and compare all networks, recipes and baselines; long"
-	@echo "make tune        search for better options"
-	@echo "make predict     tell what is on pictures: make predict ARGS=shoe.jpg"
-	@echo "make serve       a web page and an API, at http://127.0.0.1:8000"
-	@echo "make export      SavedModel, ONNX and LiteRT of the newest run"
-	@echo "make test        run the tests"
-	@echo "make lint        check style and formatting with Ruff"
-	@echo "make bench       measure the speed, beside plain Keras; under ten minutes"
-	@echo "make leaderboard train the recipes and tell what their accuracy costs; long"
-	@echo "make torture     kill trainings, fill disks, break inputs; half an hour"
-	@echo "make clean       remove .venv; runs and data stay"
+	@echo 'Usage: make TARGET [ARGS="options of the command"]'
+	@echo
+	@echo "make train            train the default network (about 8 minutes)"
+	@echo "make evaluate         evaluate the newest run on the test set and plot the results"
+	@echo "make explore          analyse the data set and plot the results"
+	@echo "make compare          train and compare all networks, recipes and baselines (hours)"
+	@echo "make tune             search for better hyperparameters"
+	@echo "make predict          classify pictures: make predict ARGS=shoe.jpg"
+	@echo "make serve            serve a web page and a REST API at http://127.0.0.1:8000"
+	@echo "make export           export the newest run to SavedModel, ONNX and LiteRT"
+	@echo "make test             run the tests (about 6 minutes)"
+	@echo "make lint             check style and formatting with Ruff"
+	@echo "make bench            compare the training speed with plain Keras (under 10 minutes)"
+	@echo "make leaderboard      measure accuracy and training time of all recipes (hours)"
+	@echo "make tables           write the result tables of README.md and docs/ from the JSON files"
+	@echo "make fault-injection  kill trainings, fill disks and corrupt inputs (30 minutes)"
+	@echo "make data             find or download the data set"
+	@echo "make clean            remove .venv; runs and data are kept"
 
 train: $(VENV)/core
 	$(RUN) train_cnn.py $(ARGS)
@@ -50,7 +55,7 @@ serve: $(VENV)/serve
 export: $(VENV)/export
 	$(RUN) -m tools.export_model $(ARGS)
 
-# Two processes, each of which keeps to a core.
+# Two test processes with one thread each, for two cores.
 test: $(VENV)/test data
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
@@ -60,8 +65,11 @@ bench: $(VENV)/core
 leaderboard: $(VENV)/core
 	$(RUN) -m benchmarks.leaderboard $(ARGS)
 
-torture: $(VENV)/test data
-	$(RUN) -m benchmarks.torture $(ARGS)
+tables: $(VENV)/core
+	$(RUN) -m benchmarks.tables $(ARGS)
+
+fault-injection: $(VENV)/test data
+	$(RUN) -m benchmarks.fault_injection $(ARGS)
 
 data: $(VENV)/core
 	@$(RUN) -c "import sys; from fmnist import cli, source; \
@@ -71,15 +79,15 @@ lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# A file in .venv marks what is installed, so that an installation that was cut off is done again.
+# A file in .venv marks a complete installation. An interrupted installation is repeated.
 $(VENV)/core: requirements.txt constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and was not found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 was not found; pass its path: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing TensorFlow and the other packages into $(VENV), once: a few minutes"
+	@echo "Installing TensorFlow and the other packages into $(VENV) (a few minutes, only once)"
 	@$(INSTALL) -r requirements.txt
 	@touch $@
 
-# The optional packages of pyproject.toml, each extra once.
+# The extras (groups of optional packages) of pyproject.toml.
 $(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/core pyproject.toml
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@

@@ -1,8 +1,8 @@
-"""Fashion-MNIST: loaded, verified, split, normalised and batched.
+"""Load, verify, split, normalise and batch Fashion-MNIST.
 
     dataset = load()
     dataset.train.images    (55000, 28, 28, 1) float32 in [0, 1]
-    dataset.train.labels    (55000,) int64, 0 to 9, named by fmnist.source.CLASS_NAMES
+    dataset.train.labels    (55000,) int64 in 0 to 9, indices of fmnist.source.CLASS_NAMES
 
 Paper: Xiao, Rasul, Vollgraf, "Fashion-MNIST", https://arxiv.org/abs/1708.07747
 """
@@ -23,14 +23,22 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Part(NamedTuple):
-    """Images (N, 28, 28, 1), float32 in [0, 1], and labels (N,), int64."""
+    """A part of the data set: images (N, 28, 28, 1), float32 in [0, 1], and labels (N,), int64."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class Dataset(NamedTuple):
-    """The parts of the data set, where its files were found, and the SHA-256 of their content."""
+    """The data set.
+
+    Attributes:
+        train: training set.
+        validation: validation set.
+        test: test set.
+        source: description of the place where the files were found.
+        fingerprint: SHA-256 of the content of the files.
+    """
 
     train: Part
     validation: Part
@@ -45,21 +53,21 @@ def load(
     limit: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Return the Dataset: a stratified split of the training images, and the test images.
+    """Load Fashion-MNIST and split the 60,000 training images, stratified by class.
 
     Args:
-        data_dir: folder with the four files; None to find or fetch them.
-        val_size: images held out for validation, or a fraction of the 60,000 if below 1.
-        limit: number of training and validation images together; validation shrinks in proportion.
-            The test set is always whole.
-        seed: of the split.
+        data_dir: folder with the four data files; None finds or downloads them.
+        val_size: size of the validation set: a number of images, or a fraction of 60,000 below 1.
+        limit: number of training and validation images together. The validation set shrinks in
+            proportion; the test set stays complete.
+        seed: random seed of the split.
 
     Raises:
-        DataError: where the files are missing or damaged, or cannot be split so.
+        DataError: the files are missing or corrupt, or the sizes are impossible.
     """
     train_size, val_size = source.split_sizes(val_size, limit)
     (train_images, train_labels, test_images, test_labels), found_in = read(data_dir)
-    train, validation = train_test_split(
+    train_indices, validation_indices = train_test_split(
         np.arange(len(train_labels)),
         train_size=train_size,
         test_size=val_size,
@@ -67,8 +75,8 @@ def load(
         random_state=seed,
     )
     return Dataset(
-        train=normalise(train_images[train], train_labels[train]),
-        validation=normalise(train_images[validation], train_labels[validation]),
+        train=normalise(train_images[train_indices], train_labels[train_indices]),
+        validation=normalise(train_images[validation_indices], train_labels[validation_indices]),
         test=normalise(test_images, test_labels),
         source=found_in,
         fingerprint=source.fingerprint(),
@@ -76,25 +84,26 @@ def load(
 
 
 def load_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> Dataset:
-    """Return the Dataset that a run was trained on.
+    """Load the data set with the split of a run.
 
     Args:
-        config: what config.json holds.
-        data_dir: folder with the data; None for the run's own, if it is still there.
+        config: content of the run's config.json.
+        data_dir: folder with the data; None for the folder of the run, if it still exists.
     """
-    own = config["data_dir"]
-    if data_dir is None and own and os.path.isdir(os.path.expanduser(own)):
-        data_dir = own
+    run_data_dir = config["data_dir"]
+    if data_dir is None and run_data_dir and os.path.isdir(os.path.expanduser(run_data_dir)):
+        data_dir = run_data_dir
     return load(data_dir, config["val_size"], config["limit"], config["seed"])
 
 
 def read(data_dir: str | Path | None = None) -> tuple[list[np.ndarray], str]:
-    """Return images and labels, of the training and the test set, and where they were found.
+    """Return the four arrays of the data set, and a description of where they were found.
 
-    All are uint8: images (N, 28, 28), labels (N,).
+    The arrays are training images (60000, 28, 28), training labels (60000,), test images
+    (10000, 28, 28) and test labels (10000,), all uint8.
 
     Raises:
-        DataError: where the files are missing or damaged.
+        DataError: the files are missing or corrupt.
     """
     contents, found_in = source.find(data_dir)
     arrays = [
@@ -105,7 +114,7 @@ def read(data_dir: str | Path | None = None) -> tuple[list[np.ndarray], str]:
 
 
 def normalise(images: np.ndarray, labels: np.ndarray) -> Part:
-    """Return images (N, 28, 28), uint8, as floats from 0 to 1, (N, 28, 28, 1), and their labels."""
+    """Return images (N, 28, 28), uint8, scaled to [0, 1] with a channel axis, and their labels."""
     return Part(np.divide(images, 255, dtype=np.float32)[..., np.newaxis], labels.astype(np.int64))
 
 
@@ -120,20 +129,20 @@ def batches(
 
     Args:
         part: images and labels.
-        batch_size: images per batch; the last one may have less.
-        shuffle: None for the given order, or a tensor of two integers (say, seed and epoch) that
-            decides the order; a tf.Variable is read anew whenever iteration starts.
-        augment: function of (images, seed, turns) that returns images, called for every batch with
-            a seed made of `shuffle` and the batch's index, and for every image its index plus the
-            epoch.
-        pruning: chooses the images of an epoch, and their turns. The batches are then of (images,
-            their indices), labels and weights.
+        batch_size: number of images per batch; the last batch may be smaller.
+        shuffle: random seed of the order, a tensor of two integers, for example seed and epoch;
+            None keeps the order. The value of a tf.Variable is read when an iteration starts.
+        augment: function (images, seed, turns) that returns augmented images; needs `shuffle`. The
+            seed is derived from `shuffle` and the index of the batch. `turns` is an integer per
+            image, its index plus the epoch: even and odd values alternate from epoch to epoch.
+        pruning: data pruning, which selects the images of each epoch. The batches are then
+            (images, image indices), labels and sample weights.
     """
     images = tf.constant(part.images)
     labels = tf.one_hot(part.labels, len(source.CLASS_NAMES))
     count = pruning.size if pruning else len(part.labels)
 
-    # Shuffling indices and gathering whole batches costs a fraction of shuffling images.
+    # Shuffling indices and gathering batches is much faster than shuffling images.
     def order(_: tf.Tensor) -> tf.data.Dataset:
         indices = tf.range(count)
         if shuffle is None:
@@ -142,7 +151,7 @@ def batches(
             indices = tf.random.experimental.stateless_shuffle(indices, shuffle)
             epoch = indices, indices + shuffle[1]
             if pruning:
-                epoch = tuple(tf.gather(chosen, indices) for chosen in pruning.choose(shuffle[1]))
+                epoch = tuple(tf.gather(values, indices) for values in pruning.choose(shuffle[1]))
         return tf.data.Dataset.from_tensor_slices(epoch).batch(batch_size)
 
     def gather(batch_index: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple:
@@ -157,7 +166,7 @@ def batches(
         )
 
     options = tf.data.Options()
-    # With autotune on, the end of every epoch waits for a sleeping thread, up to seconds.
+    # With autotuning, the end of an epoch waits up to several seconds for a sleeping thread.
     options.autotune.enabled = False
     return (
         tf.data.Dataset.range(1)

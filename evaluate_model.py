@@ -1,12 +1,11 @@
-"""Score a trained network on the test set and draw what it does.
+"""Evaluate a trained network on the test set.
 
-    python evaluate_model.py                      the newest finished run
-    python evaluate_model.py runs/my_run
-    python evaluate_model.py --test-time-flips    the mean output for an image and its mirror image
-    python evaluate_model.py --test-time-flips --test-time-shifts    also moved by a pixel
+    python evaluate_model.py                       evaluate the newest finished run
+    python evaluate_model.py runs/my_run           evaluate this run
+    python evaluate_model.py --test-time-flips     average the output for image and mirror image
+    python evaluate_model.py --test-time-shifts    average the output for image and shifted copies
 
-Leaves metrics.json, predictions.npz, novelty.npz, figures/ and report.html in the run's own
-directory.
+Writes metrics.json, predictions.npz, novelty.npz, figures/ and report.html to the run directory.
 """
 
 import argparse
@@ -17,8 +16,9 @@ from typing import Any
 
 from fmnist import atomic_io, cli, runs, runtime
 
-BATCH = 250
-TRAINING_SAMPLE = 10_000  # scoring all 55,000 would take longer than everything else
+BATCH = 250  # images
+# Training images to evaluate. All 55,000 would take longer than the rest of the evaluation.
+TRAINING_SAMPLE = 10_000
 
 
 def evaluate(
@@ -28,19 +28,19 @@ def evaluate(
     test_time_flips: bool = False,
     test_time_shifts: bool = False,
 ) -> dict[str, Any]:
-    """Score a run, write all results to output_dir (the run itself) and return the metrics.
+    """Evaluate a run, write the results and return the metrics, the content of metrics.json.
 
     Args:
-        run: path of a run directory.
+        run: path of the run directory.
         data_dir: folder with the data; None for the one that the run was trained on.
-        output_dir: where the results are written; None for the run.
-        test_time_flips: take the mean of the probabilities of an image and its mirror image; the
-            scores without that are in the metrics as without_flips.
-        test_time_shifts: take the mean over images moved by a pixel as well; the scores without
-            that are in the metrics as without_shifts.
+        output_dir: folder for the results; None for the run directory.
+        test_time_flips: average the class probabilities for every image and its mirror image. The
+            metrics then contain the scores without flips as without_flips.
+        test_time_shifts: average the class probabilities for every image and its copies shifted by
+            one pixel. The metrics then contain the scores without shifts as without_shifts.
 
     Raises:
-        UserError: DataError or RunError.
+        UserError: a DataError or a RunError.
     """
     run = Path(run)
     config = runs.load_evaluation_config(run)
@@ -53,20 +53,20 @@ def evaluate(
     from fmnist.networks import class_probabilities
     from fmnist.source import CLASS_NAMES
 
-    # Load.
+    # Load the model and the data.
     model, history = runs.load_model_and_history(run)
     best = runs.chosen_epoch(config["patience"], history)
     if best is None:
-        raise runs.RunError(f"{run / runs.HISTORY_FILE} is broken: no epoch has a validation loss")
+        raise runs.corrupt(run / runs.HISTORY_FILE, "no epoch has a finite validation loss")
     dataset = data.load_for_run(config, data_dir)
     print(f"Data: {dataset.source}")
     runs.check_fingerprint(run, dataset)
-    # The split has shuffled the training images: the first are as good a sample as any.
+    # data.load() shuffles the training images, so that the first ones are a random sample.
     sample = data.Part(*(array[:TRAINING_SAMPLE] for array in dataset.train))
     parts = {"train": sample, "validation": dataset.validation, "test": dataset.test}
     labels = {name: part.labels for name, part in parts.items()}
 
-    # Predict.
+    # Predict all views of every image: the original, then its mirror image, then shifted copies.
     outputs = {}
     for name, part in parts.items():
         views = tta.views(part.images, test_time_flips, test_time_shifts)
@@ -75,19 +75,17 @@ def evaluate(
             for view in views
         ]
 
-    # Score.
-    def mean_of(views: slice) -> dict[str, np.ndarray]:
-        return {
-            name: np.mean(probabilities[views], axis=0) for name, probabilities in outputs.items()
-        }
+    # Compute the metrics, first for the original images only.
+    def mean_output(views: slice) -> dict[str, np.ndarray]:
+        return {name: np.mean(output[views], axis=0) for name, output in outputs.items()}
 
-    probabilities = mean_of(slice(1))
+    probabilities = mean_output(slice(1))
     scores = metrics.score(labels, probabilities)
     if test_time_flips:
-        probabilities = mean_of(slice(2))
+        probabilities = mean_output(slice(2))
         scores = metrics.score(labels, probabilities, without_flips=scores)
     if test_time_shifts:
-        probabilities = mean_of(slice(None))
+        probabilities = mean_output(slice(None))
         scores = metrics.score(labels, probabilities, without_shifts=scores)
     results = {
         **scores["test"],
@@ -112,19 +110,19 @@ def evaluate(
     }
     temperature = results["temperature"]
     calibrated = metrics.calibrated(probabilities["test"], temperature)
-    known = ood.fit(
+    novelty = ood.fit(
         *dataset.train,
         dataset.validation.images,
         metrics.calibrated(probabilities["validation"], temperature),
     )
-    results["uncertain"] = float(ood.is_novel(known, dataset.test.images, calibrated).mean())
+    results["uncertain"] = float(ood.is_novel(novelty, dataset.test.images, calibrated).mean())
 
-    # Draw.
+    # Plot the figures.
     figures = plots.evaluation_figures(
         history, results, dataset.test, probabilities["test"], calibrated
     )
 
-    # Write: all of it, or nothing where a part fails.
+    # Write the results. If an error occurs, the folder stays as it was.
     with atomic_io.atomic_writes(Path(output_dir or run)) as folder:
         np.savez_compressed(
             folder / runs.PREDICTIONS,
@@ -132,7 +130,7 @@ def evaluate(
             probabilities=calibrated,
             temperature=temperature,
         )
-        np.savez(folder / runs.NOVELTY, **known._asdict())
+        np.savez(folder / runs.NOVELTY, **novelty._asdict())
         report.write(folder, results, config, figures)
         atomic_io.write_json(folder / runs.METRICS, results)
     print(f"\n{report.text(results)}")
@@ -140,38 +138,38 @@ def evaluate(
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the command line options. Exits with code 2 if they are invalid."""
     parser = cli.Parser(__doc__)
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "run",
         nargs="?",
         type=cli.path,
         metavar="RUN",
-        help="run directory (the newest finished one)",
+        help="run directory (default: the newest finished run)",
     )
-    add(
-        "--runs-dir",
-        type=cli.path,
-        default="runs",
-        help="where to look for the newest run (%(default)s)",
-    )
-    add(
+    cli.add_runs_dir(parser)
+    parser.add_argument(
         "--data-dir",
         type=cli.path,
-        help="folder with the four files (the one the run was trained on)",
+        metavar="DIR",
+        help="folder with the four data files (default: the one that the run was trained on)",
     )
-    add("--output-dir", type=cli.path, help="where the results are written (the run itself)")
-    add(
+    parser.add_argument(
+        "--output-dir",
+        type=cli.path,
+        metavar="DIR",
+        help="folder for the results (default: the run directory)",
+    )
+    parser.add_argument(
         "--test-time-flips",
         action="store_true",
-        help="take the mean output for every image and its mirror image",
+        help="average the output for every image and its mirror image (default: off)",
     )
-    add(
+    parser.add_argument(
         "--test-time-shifts",
         action="store_true",
-        help="take the mean output for every image where it is and moved by a pixel in eight "
-        "directions; for networks that were trained with shifts",
+        help="average the output for every image and its copies shifted by one pixel in eight "
+        "directions; helps networks that were trained with shifts (default: off)",
     )
     return parser.parse_args(argv)
 

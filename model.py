@@ -1,14 +1,17 @@
-"""The convolutional networks, in plain Keras layers: MODELS, and build_model() by name.
+"""The convolutional networks, written in plain Keras layers.
 
     model = build_model("dropout_cnn")
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
-Each takes images (N, 28, 28, 1) with values in [0, 1] and returns class probabilities (N, 10). All
-layers are Keras' own, so that a saved model opens with keras.models.load_model anywhere.
+Every network takes images (N, 28, 28, 1) with values in [0, 1] and returns class probabilities
+(N, 10). All layers are built-in Keras layers, so that keras.models.load_model can load a saved
+model without this project.
 
-`dropout` is the rate before the last layer (half of it between convolutions), `l2` the strength of
-L2 regularisation, `width` a factor of the numbers of filters and units, and `batch_norm` says
-whether batch normalisation follows the convolutions.
+The functions below return the layers of a network. They share these arguments:
+    dropout: dropout rate before the last layer; the rate between convolutions is half of it.
+    l2: L2 regularisation strength of the kernels.
+    width: multiplier of the numbers of filters and units.
+    batch_norm: whether to use batch normalisation after the convolutions.
 """
 
 import keras
@@ -26,22 +29,26 @@ from keras.layers import (
 )
 
 from fmnist.networks import MOMENTUM, mobilenet_backbone, with_batch_norm, without_batch_norm
-from fmnist.source import PIXEL_DEVIATION, PIXEL_MEAN
+from fmnist.source import PIXEL_MEAN, PIXEL_STD
 
 IMAGE_SHAPE = (28, 28, 1)
 Layers = list[layers.Layer]
 
 
 def build_model(name: str, ensemble_size: int = 1, **options: float | bool | None) -> keras.Model:
-    """Return a network of MODELS, not yet compiled.
+    """Return an uncompiled network.
 
     Args:
-        name: a key of MODELS. Raises ValueError for another one.
-        ensemble_size: number of such networks, with weights of their own, whose mean output counts.
-        options: arguments of the network's function; None leaves its default.
+        name: name of the network, a key of MODELS.
+        ensemble_size: number of networks. Above 1, the model is an ensemble of networks with
+            separate weights, and its output is their mean output.
+        options: arguments of the function that builds the network; None keeps the default.
+
+    Raises:
+        ValueError: the name is unknown.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known are {', '.join(MODELS)}")
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
     network = MODELS[name]
     options = {key: value for key, value in options.items() if value is not None}
     if ensemble_size == 1:
@@ -56,7 +63,7 @@ def build_model(name: str, ensemble_size: int = 1, **options: float | bool | Non
 def dropout_cnn(
     dropout: float = 0.5, l2: float = 0.0, width: float = 1, batch_norm: bool = False
 ) -> Layers:
-    """Two convolutions, two dropouts: the network of most tutorials."""
+    """Return a network as in most tutorials: two convolutions, two dense layers, dropout."""
     penalty = regularizers.L2(l2) if l2 else None
     network = [
         Conv2D(round(32 * width), 3, activation="relu", kernel_regularizer=penalty),
@@ -75,7 +82,7 @@ def dropout_cnn(
 def batchnorm_cnn(
     dropout: float = 0.4, l2: float = 0.0, width: float = 1, batch_norm: bool = True
 ) -> Layers:
-    """Two convolutions and a dense layer, each with batch normalisation and dropout."""
+    """Return two convolutions and two dense layers with batch normalisation and dropout."""
     penalty, use_bias = regularizers.L2(l2) if l2 else None, not batch_norm
     network = [
         Conv2D(round(32 * width), 3, padding="same", use_bias=use_bias, kernel_regularizer=penalty),
@@ -105,7 +112,7 @@ def gap_cnn(
     batch_norm: bool = True,
     convolutions: int = 3,
 ) -> Layers:
-    """One to four convolutions, each of twice the filters, then global average pooling."""
+    """Return one to four convolutions, each with twice the filters, and global average pooling."""
     penalty = regularizers.L2(l2) if l2 else None
     network = []
     for index in range(convolutions):
@@ -129,7 +136,7 @@ def gap_cnn(
 def lenet_l2(
     dropout: float = 0.3, l2: float = 1e-4, width: float = 1, batch_norm: bool = False
 ) -> Layers:
-    """LeNet-5 (LeCun and others, 1998) with ReLU, max-pooling, more filters, L2 and dropout."""
+    """Return LeNet-5 (LeCun et al., 1998) with ReLU, max pooling, more filters, L2 and dropout."""
     penalty = regularizers.L2(l2) if l2 else None
     network = [
         Conv2D(round(20 * width), 5, padding="same", activation="relu", kernel_regularizer=penalty),
@@ -150,11 +157,11 @@ def lenet_l2(
 def allconv_cnn(
     dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True
 ) -> Layers:
-    """Five convolutions, four of them trained: the most accurate for a minute of training.
+    """Return an all-convolutional network, the most accurate one for a minute of training.
 
-    Springenberg and others, "Striving for Simplicity", https://arxiv.org/abs/1412.6806
-    A stride computes a quarter of what pooling would; the first maps have no gradient and cost
-    little.
+    The first of its five convolutions is not trained: its filters whiten the pixels. Strided
+    convolutions replace most of the pooling, which saves three quarters of their computation.
+    Springenberg et al., "Striving for Simplicity", https://arxiv.org/abs/1412.6806
     """
     penalty = regularizers.L2(l2) if l2 else None
 
@@ -169,7 +176,7 @@ def allconv_cnn(
         ]
 
     network = [
-        Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION),
+        Rescaling(1 / PIXEL_STD, offset=-PIXEL_MEAN / PIXEL_STD),
         Conv2D(18, 3, padding="same", use_bias=False, trainable=False, name="whitening"),
         MaxPooling2D(),
         Activation("relu"),
@@ -188,7 +195,7 @@ def allconv_cnn(
 def deep_cnn(
     dropout: float = 0.0, l2: float = 0.0, width: float = 1, batch_norm: bool = True
 ) -> Layers:
-    """Eight convolutions, seven of them trained, and overlapping pools: the most accurate."""
+    """Return the most accurate network: whitening, seven convolutions, overlapping max pooling."""
     penalty = regularizers.L2(l2) if l2 else None
 
     def block(filters: int, *pooling: layers.Layer) -> Layers:
@@ -201,7 +208,7 @@ def deep_cnn(
         ]
 
     network = [
-        Rescaling(1 / PIXEL_DEVIATION, offset=-PIXEL_MEAN / PIXEL_DEVIATION),
+        Rescaling(1 / PIXEL_STD, offset=-PIXEL_MEAN / PIXEL_STD),
         Conv2D(18, 3, padding="same", use_bias=False, trainable=False, name="whitening"),
         Activation("silu"),
         *block(24, MaxPooling2D(3, strides=2, padding="same")),
@@ -211,7 +218,7 @@ def deep_cnn(
         Dropout(dropout / 2),
         *block(64),
         *block(64),
-        *block(96, MaxPooling2D(3, strides=2)),  # makes 3 × 3 of 7 × 7 and leaves nothing out
+        *block(96, MaxPooling2D(3, strides=2)),  # 7 × 7 to 3 × 3, all pixels used
         Flatten(),
         Dropout(dropout),
         Dense(10, activation="softmax", kernel_regularizer=penalty, name="classifier"),
@@ -220,14 +227,15 @@ def deep_cnn(
 
 
 def mobilenet(dropout: float = 0.3, width: float = 1) -> Layers:
-    """MobileNetV2 (https://arxiv.org/abs/1801.04381) on images of 32 × 32 in three channels."""
+    """Return MobileNetV2 (https://arxiv.org/abs/1801.04381) for images padded to 32 × 32."""
     backbone = mobilenet_backbone(width)
     for layer in backbone.layers:
         if isinstance(layer, BatchNormalization):
-            layer.momentum = MOMENTUM**0.5  # in training, both halves of a batch count
+            # In training, the two halves of a batch update the moving statistics separately.
+            layer.momentum = MOMENTUM**0.5
     return [
         layers.ZeroPadding2D(2),
-        # The same grey three times.
+        # Repeat the grey values in three channels.
         Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),
         Rescaling(2, offset=-1),
         backbone,

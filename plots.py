@@ -1,6 +1,10 @@
-"""The figures of training and evaluation: arrays in, a matplotlib Figure out.
+"""Figures of training and evaluation.
 
-images: (N, 28, 28, 1) in [0, 1]; labels: (N,); probabilities: (N, classes); names: one a class.
+The functions take arrays and return matplotlib figures. Common arguments:
+    images: (N, 28, 28, 1) in [0, 1].
+    labels: true classes (N,).
+    probabilities: class probabilities (N, classes).
+    names: class names.
 """
 
 from collections.abc import Sequence
@@ -14,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 from fmnist.evaluation import metrics
 from fmnist.source import CLASS_NAMES
 
-# Two colours of Paul Tol's vibrant scheme, which every kind of colour vision tells apart.
+# Two colours of Paul Tol's vibrant scheme, which is safe for colour-blind readers.
 BLUE, RED = "#0077BB", "#CC3311"
-RIGHT, WRONG = BLUE, RED
-FEW = 20  # images in a bin, whose accuracy would be chance
+CORRECT_COLOUR, WRONG_COLOUR = BLUE, RED
+MIN_BIN_IMAGES = 20  # the accuracy of a bin with fewer images is too uncertain to plot
 
 
 def evaluation_figures(
@@ -30,21 +34,23 @@ def evaluation_figures(
     """Return all figures of evaluate_model.py by name.
 
     Args:
-        history: of a run.
-        results: of the evaluation.
+        history: training history of the run.
+        results: metrics of the evaluation.
         test: images and labels of the test set.
-        uncalibrated: class probabilities of the test images, without the temperature.
-        probabilities: the same with the temperature.
+        uncalibrated: class probabilities of the test images before temperature scaling.
+        probabilities: class probabilities of the test images after temperature scaling.
     """
     images, labels = test
     correct = probabilities.argmax(axis=1) == labels
-    few = np.concatenate([np.flatnonzero(correct)[:4], np.flatnonzero(~correct)[:4]])
+    examples = np.concatenate([np.flatnonzero(correct)[:4], np.flatnonzero(~correct)[:4]])
     return {
         "curves": curves(history, results["kept_epoch"]),
         "confusion_matrix": confusion_matrix(np.array(results["confusion_matrix"]), CLASS_NAMES),
         "predictions": predictions(images[:30], labels[:30], probabilities[:30], CLASS_NAMES),
         "correct_and_wrong": correct_and_wrong(images, labels, probabilities, CLASS_NAMES),
-        "probabilities": class_bars(images[few], labels[few], probabilities[few], CLASS_NAMES),
+        "probabilities": class_bars(
+            images[examples], labels[examples], probabilities[examples], CLASS_NAMES
+        ),
         "calibration": calibration(
             metrics.reliability(labels, uncalibrated),
             metrics.reliability(labels, probabilities),
@@ -55,11 +61,16 @@ def evaluation_figures(
     }
 
 
-def curves(history: list[dict[str, float]], chosen_epoch: int) -> Figure:
-    """history: dicts with epoch, accuracy, val_accuracy, loss and val_loss."""
+def curves(history: list[dict[str, float]], saved_epoch: int) -> Figure:
+    """Plot accuracy and loss over the epochs.
+
+    Args:
+        history: a dict per epoch with epoch, accuracy, val_accuracy, loss and val_loss.
+        saved_epoch: the epoch whose weights were saved.
+    """
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    marker = "o" if len(epochs) < 3 else None  # a line needs two points to be seen
+    marker = "o" if len(epochs) < 3 else None  # a line through a single point is invisible
     for axes, key, title in zip(
         figure.subplots(1, 2), ("accuracy", "loss"), ("Accuracy", "Loss"), strict=True
     ):
@@ -69,7 +80,7 @@ def curves(history: list[dict[str, float]], chosen_epoch: int) -> Figure:
             color=BLUE,
             marker=marker,
             linestyle="--",
-            label="training (while it learns)",
+            label="training",
         )
         axes.plot(
             epochs,
@@ -79,13 +90,13 @@ def curves(history: list[dict[str, float]], chosen_epoch: int) -> Figure:
             label="validation",
         )
         axes.axvline(
-            chosen_epoch,
+            saved_epoch,
             color="0.4",
             linewidth=1,
             linestyle=":",
-            label=f"kept: epoch {chosen_epoch}",
+            label=f"saved weights (epoch {saved_epoch})",
         )
-        axes.set(xlabel="Epoch", ylabel=title, title=title)
+        axes.set(xlabel="Epoch", ylabel=title, title=f"{title} during training")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
@@ -93,15 +104,22 @@ def curves(history: list[dict[str, float]], chosen_epoch: int) -> Figure:
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
-    """counts: (classes, classes), rows true, columns predicted. Shaded by the share of the row."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    """Plot a confusion matrix, coloured by the fraction of the true class.
+
+    Args:
+        counts: (classes, classes), true classes in rows, predicted classes in columns.
+        names: class names.
+    """
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = np.where(counts > 0, np.vectorize("{:,}".format)(counts), "")
     figure = heat_map(
-        shares, texts, shares > 0.5, names, names, (8, 7), "Share of the true class",
+        fractions, texts, fractions > 0.5, names, names, (8, 7), "Fraction of the true class",
         cmap="Blues", vmin=0, vmax=1,
     )  # fmt: skip
     figure.axes[0].set(
-        xlabel="Predicted class", ylabel="True class", title="Confusion matrix (images)"
+        xlabel="Predicted class",
+        ylabel="True class",
+        title="Confusion matrix (number of test images)",
     )
     return figure
 
@@ -117,18 +135,18 @@ def heat_map(
     fontsize: float = 10,
     **imshow: Any,
 ) -> Figure:
-    """Return a heat map with a text in every cell and the names of the columns aslant.
+    """Plot a heat map with a text in every cell.
 
     Args:
         values: (rows, columns), shown as colours.
-        texts: (rows, columns) of str; "" for none.
-        light_text: (rows, columns), whether a text is white, on a dark cell, or black.
-        rows: names of the rows.
-        columns: names of the columns.
-        figsize: in inches.
-        colorbar: the label of the colour bar.
-        fontsize: of the texts, in points.
-        imshow: more arguments of Axes.imshow, such as cmap and vmax.
+        texts: (rows, columns) of str; "" leaves a cell without text.
+        light_text: (rows, columns) of bool, whether the text is white (on a dark cell) or black.
+        rows: row labels.
+        columns: column labels.
+        figsize: width and height of the figure in inches.
+        colorbar: label of the colour bar.
+        fontsize: font size of the texts in points.
+        imshow: further arguments of Axes.imshow, such as cmap and vmax.
     """
     figure = Figure(figsize=figsize, layout="constrained")
     axes = figure.subplots()
@@ -152,14 +170,12 @@ def predictions(
     names: Sequence[str],
     columns: int = 6,
 ) -> Figure:
-    """Every image with its predicted class and confidence, correct in blue, wrong in red."""
+    """Show every image with its predicted class and confidence, and the true class if wrong."""
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(1.75 * columns, 2.15 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    _fill(grid, images, labels, probabilities, names)
-    figure.suptitle(
-        "Predicted class and confidence: correct in blue, wrong in red with the true class"
-    )
+    _draw_images(grid, images, labels, probabilities, names)
+    figure.suptitle("Predicted class and confidence (blue: correct, red: wrong)")
     return figure
 
 
@@ -171,22 +187,22 @@ def correct_and_wrong(
     columns: int = 4,
     rows: int = 3,
 ) -> Figure:
-    """The first correct images on the left, the first wrong ones on the right."""
-    figure = Figure(figsize=(14, 2.15 * rows + 0.5), layout="constrained")
+    """Show the first correct predictions on the left and the first wrong ones on the right."""
+    figure = Figure(figsize=(11, 1.8 * rows + 0.5), layout="constrained")
     correct = probabilities.argmax(axis=1) == labels
-    for side, chosen, title, colour in zip(
+    for side, selected, title, colour in zip(
         figure.subfigures(1, 2, wspace=0.05),
         (correct, ~correct),
-        ("Correct", "Wrong"),
-        (RIGHT, WRONG),
+        ("Correct predictions", "Wrong predictions"),
+        (CORRECT_COLOUR, WRONG_COLOUR),
         strict=True,
     ):
-        indices = np.flatnonzero(chosen)[: rows * columns]
+        indices = np.flatnonzero(selected)[: rows * columns]
         side.suptitle(
-            f"{title}: {chosen.sum():,} of {len(labels):,}", color=colour, fontweight="bold"
+            f"{title}: {selected.sum():,} of {len(labels):,}", color=colour, fontweight="bold"
         )
         grid = side.subplots(rows, columns)
-        _fill(grid, images[indices], labels[indices], probabilities[indices], names)
+        _draw_images(grid, images[indices], labels[indices], probabilities[indices], names)
     return figure
 
 
@@ -198,39 +214,44 @@ def mistakes(
     columns: int = 6,
     rows: int = 3,
 ) -> Figure:
-    """The wrong predictions that the model was surest of, the surest first."""
+    """Show the wrong predictions with the highest confidence, in descending order."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     indices = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][: rows * columns]
     figure = predictions(images[indices], labels[indices], probabilities[indices], names, columns)
-    found = len(indices)
-    figure.suptitle(f"The {found} most confident mistakes" if found else "No mistakes")
+    count = len(indices)
+    figure.suptitle(
+        f"The {count} wrong predictions with the highest confidence"
+        if count
+        else "No wrong predictions"
+    )
     return figure
 
 
 def class_bars(
     images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
 ) -> Figure:
-    """Every image beside the probabilities of all classes, the predicted one in colour."""
+    """Plot the class probabilities beside each image; the predicted class is coloured."""
     columns = 2
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(12, 2.5 * rows), layout="constrained")
     grid = figure.subplots(
         rows, 2 * columns, squeeze=False, width_ratios=[1, 1.6] * columns
     ).reshape(-1, 2)
-    for picture, bars in grid[len(images) :]:
-        picture.axis("off")
-        bars.axis("off")
-    for (picture, bars), image, label, shares in zip(
+    for image_axes, bar_axes in grid[len(images) :]:
+        image_axes.axis("off")
+        bar_axes.axis("off")
+    for (image_axes, bar_axes), image, label, image_probabilities in zip(
         grid, images, labels, probabilities, strict=False
     ):
-        _draw(picture, image, label, shares, names)
+        _draw_image(image_axes, image, label, image_probabilities, names)
+        predicted = image_probabilities.argmax()
         colours = ["0.7"] * len(names)
-        colours[shares.argmax()] = RIGHT if shares.argmax() == label else WRONG
-        bars.barh(names, shares, color=colours)
-        bars.invert_yaxis()
-        bars.set(xlim=(0, 1), xlabel="Probability")
-        bars.tick_params(labelsize=8)
-        bars.get_yticklabels()[label].set_fontweight("bold")
+        colours[predicted] = CORRECT_COLOUR if predicted == label else WRONG_COLOUR
+        bar_axes.barh(names, image_probabilities, color=colours)
+        bar_axes.invert_yaxis()
+        bar_axes.set(xlim=(0, 1), xlabel="Class probability")
+        bar_axes.tick_params(labelsize=8)
+        bar_axes.get_yticklabels()[label].set_fontweight("bold")
     return figure
 
 
@@ -240,53 +261,63 @@ def calibration(
     error_before: float,
     error_after: float,
 ) -> Figure:
-    """How often the network is right when it is so sure: as it is, and with the temperature.
+    """Plot a reliability diagram and a confidence histogram, before and after calibration.
 
-    before, after: counts, confidences and accuracies of metrics.reliability(). A bin of few images
-        has no point.
+    Args:
+        before: counts, confidences and accuracies of the bins, from metrics.reliability(), before
+            temperature scaling. Bins with fewer than MIN_BIN_IMAGES images are not plotted.
+        after: counts, confidences and accuracies of the bins after temperature scaling.
+        error_before: expected calibration error (ECE) before temperature scaling.
+        error_after: ECE after temperature scaling.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    curve, counts = figure.subplots(1, 2)
-    curve.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfect")
-    kinds = (
-        (before, error_before, "as trained", RED, "s--"),
-        (after, error_after, "with the temperature", BLUE, "o-"),
+    diagram, histogram = figure.subplots(1, 2)
+    diagram.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfect calibration")
+    stages = (
+        (before, error_before, "before calibration", RED, "s--"),
+        (after, error_after, "after temperature scaling", BLUE, "o-"),
     )
-    for (number, confidence, accuracy), error, name, colour, line in kinds:
-        many = number >= FEW
-        curve.plot(
-            confidence[many],
-            accuracy[many],
+    for (counts, confidences, accuracies), error, label, colour, line in stages:
+        plotted = counts >= MIN_BIN_IMAGES
+        diagram.plot(
+            confidences[plotted],
+            accuracies[plotted],
             line,
             color=colour,
             clip_on=False,
-            label=f"{name}, ECE {error:.3f}",
+            label=f"{label} (ECE {error:.3f})",
         )
-        counts.stairs(
-            number,
-            np.linspace(0, 1, len(number) + 1),
+        histogram.stairs(
+            counts,
+            np.linspace(0, 1, len(counts) + 1),
             color=colour,
             linestyle=line[1:],
             linewidth=1.5,
-            label=name,
+            label=label,
         )
-    curve.set(xlim=(0, 1), ylim=(0, 1), xlabel="Confidence", ylabel="Accuracy", title="Calibration")
-    counts.set(
+    diagram.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="Confidence",
+        ylabel="Accuracy",
+        title="Reliability diagram",
+    )
+    histogram.set(
         xlim=(0, 1),
         yscale="log",
         ylim=(0.8, None),
         xlabel="Confidence",
-        ylabel="Images",
-        title="How sure the network is",
+        ylabel="Number of test images",
+        title="Confidence histogram",
     )
-    counts.yaxis.set_major_formatter("{x:,.0f}")
-    for axes in (curve, counts):
+    histogram.yaxis.set_major_formatter("{x:,.0f}")
+    for axes in (diagram, histogram):
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
     return figure
 
 
-def _fill(
+def _draw_images(
     grid: np.ndarray,
     images: np.ndarray,
     labels: np.ndarray,
@@ -295,20 +326,22 @@ def _fill(
 ) -> None:
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, label, shares in zip(grid.flat, images, labels, probabilities, strict=False):
-        _draw(axes, image, label, shares, names)
+    for axes, image, label, image_probabilities in zip(
+        grid.flat, images, labels, probabilities, strict=False
+    ):
+        _draw_image(axes, image, label, image_probabilities, names)
 
 
-def _draw(
-    axes: Axes, image: np.ndarray, label: int, shares: np.ndarray, names: Sequence[str]
+def _draw_image(
+    axes: Axes, image: np.ndarray, label: int, probabilities: np.ndarray, names: Sequence[str]
 ) -> None:
-    predicted = shares.argmax()
+    predicted = probabilities.argmax()
     correct = predicted == label
     axes.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=1)
     axes.axis("off")
     axes.set_title(
-        f"{names[predicted]} {shares[predicted]:.0%}"
-        + ("\n" if correct else f"\nis {names[label]}"),
-        color=RIGHT if correct else WRONG,
+        f"{names[predicted]} {probabilities[predicted]:.0%}"
+        + ("\n" if correct else f"\ntrue: {names[label]}"),
+        color=CORRECT_COLOUR if correct else WRONG_COLOUR,
         fontsize=10,
     )

@@ -1,14 +1,14 @@
-"""Train a convolutional network on Fashion-MNIST, with early stopping.
+"""Train a convolutional network on Fashion-MNIST with early stopping.
 
-    python train_cnn.py                            the default network, about eight minutes
-    python train_cnn.py --recipe quick             more accurate in a minute
-    python train_cnn.py --model gap_cnn --seed 1
-    python train_cnn.py --limit 6000 --epochs 3    a quick look
-    python train_cnn.py --resume                   resume the newest run that was interrupted
+    python train_cnn.py                             default network, about eight minutes
+    python train_cnn.py --recipe quick              higher accuracy in about one minute
+    python train_cnn.py --model gap_cnn --seed 1    another network, another random seed
+    python train_cnn.py --limit 6000 --epochs 3     short trial on 6,000 images
+    python train_cnn.py --resume                    resume the newest interrupted run
 
-From Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the run.
+Writes a run directory to runs/ with the best weights, the training history and all settings.
 
-Leaves a run directory in runs/ with the best weights, the history and every setting.
+From Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the path of the run directory.
 """
 
 import dataclasses
@@ -22,23 +22,23 @@ from typing import Any
 from fmnist import atomic_io, cli, runs, runtime
 from fmnist.config import TrainConfig, parse_arguments
 
-STEPS_PER_EXECUTION = 32  # batches between two returns to Python
-VALIDATION_BATCH = 250
+STEPS_PER_EXECUTION = 32  # training steps per call from Python into TensorFlow
+VALIDATION_BATCH = 250  # images
 
 
 def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any] = ()) -> Path:
-    """Train one network as the config says and return the path of its run directory.
+    """Train a network and return the path of its run directory.
 
     Args:
-        config: every setting.
-        run: an unfinished run directory of that very config, to resume; None for a new one.
-        callbacks: of Keras, that are called after an epoch is saved.
+        config: all settings.
+        run: unfinished run directory with the same settings, to resume; None starts a new run.
+        callbacks: Keras callbacks, called after each epoch has been saved.
 
     Raises:
-        UserError: DataError, RunError or TrainingError.
-        KeyboardInterrupt: with a message that says what was saved.
+        UserError: a DataError, a RunError or a TrainingError.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the message names the saved files.
     """
-    runtime.configure_tensorflow(config.seed, concurrent_operations=2)  # the halves of a batch
+    runtime.configure_tensorflow(config.seed, concurrent_operations=2)  # one per half of a batch
     import keras
     import tensorflow as tf
 
@@ -49,48 +49,48 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
 
     dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
-    print(f"Data: {dataset.source}; {train_size:,} images to train, {val_size:,} to validate")
-    random_stream = tf.Variable([config.seed, 0])  # seed and epoch: of order and augmentation
-    every = config.prune_every
-    pruning = data_pruning.DataPruning(train_size, every) if every > 1 else None
-    training = data.batches(
+    print(f"Data: {dataset.source}; {train_size:,} training and {val_size:,} validation images")
+    random_stream = tf.Variable([config.seed, 0])  # seed and epoch, for order and augmentation
+    interval = config.prune_every
+    pruning = data_pruning.DataPruning(train_size, interval) if interval > 1 else None
+    train_batches = data.batches(
         dataset.train,
         config.batch_size,
         shuffle=random_stream,
         pruning=pruning,
         augment=functools.partial(augmentation.augment, kind=config.augment),
     )
-    validation = data.batches(dataset.validation, VALIDATION_BATCH)
+    validation_batches = data.batches(dataset.validation, VALIDATION_BATCH)
 
     model = build_model(config.model, config.ensemble_size, **config.network_settings())
     networks.initialise(model, config.seed)
     whitening.whiten(model, dataset.train.images)
 
-    # What is saved opens without this project, whose optimizer and schedule it would not know.
+    # The saved model is compiled with Keras' own Adam, so that Keras alone can load it.
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     model.compile("adam", loss, metrics=["accuracy"])
-    # What is fitted trains the same weights in half of the time.
-    optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(training))
-    fast = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)
-    fast.compile(
+    # The accelerated model trains the same weights in about half the time.
+    optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(train_batches))
+    accelerated = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)
+    accelerated.compile(
         optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION
     )
 
-    watchers = []  # of the validation loss
+    monitors = []  # callbacks that monitor the validation loss
     if config.schedule == "plateau":
-        watchers.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
+        monitors.append(keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2, min_delta=0))
     if config.patience:
-        watchers.append(keras.callbacks.EarlyStopping(patience=config.patience))
+        monitors.append(keras.callbacks.EarlyStopping(patience=config.patience))
 
-    # The saver writes the best weights, the history and a checkpoint at every epoch's end.
-    with loop.open_run(run, config, dataset, model, fast, random_stream) as saver:
+    # The saver writes the best weights, the history and a checkpoint after each epoch.
+    with loop.open_run(run, config, dataset, model, accelerated, random_stream) as saver:
         if not saver.is_done():
-            fast.fit(
-                training,
-                validation_data=validation,
+            accelerated.fit(
+                train_batches,
+                validation_data=validation_batches,
                 initial_epoch=len(saver.history),
                 epochs=config.epochs,
-                callbacks=[*saver.callbacks(*watchers), *callbacks],
+                callbacks=[*saver.callbacks(*monitors), *callbacks],
                 shuffle=False,
                 verbose=1 if sys.stdout.isatty() else 2,
             )
@@ -99,19 +99,19 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
 
 
 def resume(run: Path, data_dir: str | None = None, callbacks: Sequence[Any] = ()) -> Path:
-    """Train an unfinished run to its end, a finished one not at all, and return its path.
+    """Resume an unfinished run and return its path; a finished run is not trained again.
 
     Args:
-        run: a run directory.
-        data_dir: where the data is, if no longer where the run had it.
-        callbacks: as of train().
+        run: path of the run directory.
+        data_dir: folder with the data; None for the data_dir of the run.
+        callbacks: see train().
 
     Raises:
-        UserError, KeyboardInterrupt: as train() does.
+        UserError, KeyboardInterrupt: see train().
     """
     if runs.is_finished(run):
-        print(f"{run} is finished.")
-        atomic_io.remove_stale_temp_files(run)  # it may have been killed while it finished
+        print(f"{run} is finished already.")
+        atomic_io.remove_stale_temp_files(run)  # left by a process that was killed at the end
         return run
     config = runs.load_train_config(run)
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
@@ -119,13 +119,13 @@ def resume(run: Path, data_dir: str | None = None, callbacks: Sequence[Any] = ()
 
 
 def train_or_resume(config: TrainConfig, callbacks: Sequence[Any] = ()) -> Path:
-    """Return the run of the config's name, trained to its end. Raises what train() raises."""
+    """Return the finished run `config.name`; train or resume it if needed. Raises: see train()."""
     run = Path(config.runs_dir) / config.name
     if not run.exists():
         return train(config, callbacks=callbacks)
     if not config.gives_the_same_as(runs.load_config(run)):
         raise runs.RunError(
-            f"{run} was made with other options; choose another place for runs, or remove it"
+            f"{run} was trained with other settings; remove it, or choose another output folder"
         )
     return resume(run, config.data_dir, callbacks)
 

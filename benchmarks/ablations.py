@@ -1,12 +1,11 @@
-"""What every trick of a recipe is worth: train it with and without each, and print the table of
-docs/ablations.md.
+"""Measure what each part of the recipe `quick` contributes: an ablation study.
 
-    python -m benchmarks.ablations                  all of them, hours
-    python -m benchmarks.ablations muon flips       some
+    python -m benchmarks.ablations                  all changes, several hours
+    python -m benchmarks.ablations muon flips       these changes
 
-Both sides of a difference have the same seeds, and so the same images to train on and to validate;
-the test images are not read. Writes ablations.md, and ablations.json after every training: what is
-in there is not trained again, and an interrupted training is resumed.
+Both sides of a difference use the same seeds and therefore the same training and validation images;
+the test images are not read. Saves ablations.md and, after every training, ablations.json. Run the
+same command again to resume: finished trainings are skipped.
 """
 
 import dataclasses
@@ -26,43 +25,46 @@ from train_cnn import train_or_resume
 ROOT = Path(__file__).resolve().parent.parent
 BASE = TrainConfig(recipe="quick", val_size=10_000)
 SEEDS = 3
-Accuracies = dict[str, dict[str, float]]  # of accuracies(), by the seed
+Accuracies = dict[str, dict[str, float]]  # results of accuracies(), by seed
 
 
 class Change(NamedTuple):
-    what: str  # in words
-    settings: dict[str, Any]  # where they differ from BASE
+    description: str
+    settings: dict[str, Any]  # the settings that differ from BASE
 
 
 CHANGES = {
     "muon": Change("AdamW instead of Muon", {"optimizer": "adam", "learning_rate": 0.015}),
-    "one-cycle": Change("cosine without a warm-up instead of one-cycle", {"schedule": "cosine"}),
+    "one-cycle": Change(
+        "cosine schedule without warm-up instead of one-cycle", {"schedule": "cosine"}
+    ),
     "flips": Change("no flips", {"augment": "none"}),
     "data-pruning": Change(
-        "6 epochs of all images, instead of 10 that skip every other easy one",
+        "no data pruning: 6 epochs of all images instead of 10 with data pruning",
         {"prune_every": 1, "epochs": 6},
     ),
     "smoothing": Change("no label smoothing", {"label_smoothing": 0.0}),
     "decay": Change("no weight decay", {"weight_decay": 0.0}),
-    "average": Change("the moving average of the weights over half an epoch", {"ema_epochs": 0.5}),
-    "dropout": Change("dropout of 0.2 before the last layer", {"dropout": 0.2}),
-    "shifts": Change("shifts by up to a pixel", {"augment": "flip+shift"}),
-    "erasing": Change("shifts, and random erasing", {"augment": "flip+shift+erase"}),
+    "average": Change("moving average of the weights over half an epoch", {"ema_epochs": 0.5}),
+    "dropout": Change("dropout rate 0.2 before the last layer", {"dropout": 0.2}),
+    "shifts": Change("shifts by up to one pixel", {"augment": "flip+shift"}),
+    "erasing": Change("shifts and random erasing", {"augment": "flip+shift+erase"}),
 }
 
 
 def config_of(name: str) -> TrainConfig:
+    """Return the config of a change, or of the unchanged recipe."""
     return dataclasses.replace(BASE, **(CHANGES[name].settings if name in CHANGES else {}))
 
 
 def flags_of(change: Change) -> str:
-    """Return the options of a change, beside those of BASE, as they are typed."""
+    """Return the command line options of a change, without those of BASE."""
     flags = TrainConfig(recipe=BASE.recipe, **change.settings).to_flags()
     return " ".join(flags[2:])  # without the recipe
 
 
 def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries whose settings give the same now: a difference is of one recipe only."""
+    """Return the entries whose settings still give the same result."""
     return {
         name: entry
         for name, entry in entries.items()
@@ -71,9 +73,7 @@ def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def accuracies(run: Path) -> dict[str, float]:
-    """Return the accuracies of a run on its validation images, in percent, with and without
-    test-time flips.
-    """
+    """Return the validation accuracies (%) of a run, with and without test-time flips."""
     runtime.configure_tensorflow()
     import data
     from fmnist.evaluation import metrics
@@ -81,7 +81,7 @@ def accuracies(run: Path) -> dict[str, float]:
     config, model = runs.load_config(run), runs.load_model(run)
     images, labels = data.load(val_size=config["val_size"], seed=config["seed"]).validation
     plain, mirrored = (
-        model.predict(which, batch_size=250, verbose=0) for which in (images, images[:, :, ::-1])
+        model.predict(view, batch_size=250, verbose=0) for view in (images, images[:, :, ::-1])
     )
     return {
         "with flips": 100 * metrics.accuracy(labels, plain + mirrored),
@@ -90,8 +90,8 @@ def accuracies(run: Path) -> dict[str, float]:
 
 
 def difference(changed: Accuracies, base: Accuracies, key: str) -> tuple[float, float]:
-    """Return the mean of the differences over the seeds, and half its 95 % interval by
-    Student's t.
+    """Return the mean difference over the seeds and the half-width of its 95 % confidence
+    interval (Student's t).
     """
     differences = [changed[seed][key] - base[seed][key] for seed in changed]
     n, half = len(differences), float("nan")
@@ -113,35 +113,53 @@ def table(entries: dict[str, Any]) -> str:
         if name != "base"
     }
     lines = [
-        f"`{' '.join(BASE.to_flags())}` reaches {accuracy:.2f} % of the validation images with "
-        "test-time flips, "
-        f"mean of {len(base)} seeds; {statistics.mean(gains):.2f} less without test-time flips.",
+        f"Baseline: `python train_cnn.py {' '.join(BASE.to_flags())}`, validation accuracy "
+        f"{accuracy:.2f} % with test-time flips and {accuracy - statistics.mean(gains):.2f} % "
+        f"without (mean of {len(base)} seeds).",
         "",
-        "| changed | options | difference, points | without test-time flips | seeds |",
+        "| change | options | difference with flips, points | difference without flips, points | "
+        "seeds |",
         "|---|---|---|---|---|",
     ]
     for name, differences in sorted(rows.items(), key=lambda row: row[1]):
         change, n = CHANGES[name], len(entries[name]["accuracies"])
         points = " | ".join(f"{mean:+.2f} ± {half:.2f}" for mean, half in differences)
-        lines.append(f"| {change.what} | `{flags_of(change)}` | {points} | {n} |")
+        lines.append(f"| {change.description} | `{flags_of(change)}` | {points} | {n} |")
     return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "changes", nargs="*", metavar="CHANGE", help=f"of {', '.join(CHANGES)} (all)"
+        "changes",
+        nargs="*",
+        metavar="CHANGE",
+        help=f"changes to measure: {', '.join(CHANGES)} (default: all)",
     )
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of each (%(default)s)")
     parser.add_argument(
-        "--runs-dir", type=Path, default=Path("runs/ablations"), help="(%(default)s)"
+        "--seeds",
+        type=int,
+        default=SEEDS,
+        metavar="N",
+        help="number of seeds per change (default: %(default)s)",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)"
+        "--runs-dir",
+        type=Path,
+        default=Path("runs/ablations"),
+        metavar="DIR",
+        help="folder for run directories (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=ROOT / "benchmarks/results",
+        metavar="DIR",
+        help="folder for the results (default: benchmarks/results)",
     )
     options = parser.parse_args(argv)
     if unknown := {*options.changes} - {*CHANGES}:
-        parser.error(f"no such change: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown change: {', '.join(sorted(unknown))}")
 
     def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)

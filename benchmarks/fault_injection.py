@@ -1,16 +1,18 @@
-"""Kill trainings and evaluations, fill their disks, break their inputs, and look for anything lost;
-half an hour.
+"""Inject faults into training and evaluation and check that no result is lost or changed.
 
-    python -m benchmarks.fault_injection                      all of it, as root, who may mount a small disk
-    python -m benchmarks.fault_injection kills --kills 20     one part, shorter
+    python -m benchmarks.fault_injection                      all parts, half an hour
+    python -m benchmarks.fault_injection kills --kills 20     one part, fewer kills
 
-Prints what was tried and what held, and adds it to benchmarks/results/fault_injection.json. Exit code 1
-where something was lost.
+The parts: kills (`kill -9` of trainings), evaluations (`kill -9` of evaluations), disks (full
+disks, which needs root to mount small ones), overhead (the time that saving and determinism take)
+and inputs (corrupt input). Prints a table and saves benchmarks/results/fault_injection.json. The
+exit code is 1 if a check fails.
 """
 
 import contextlib
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -36,8 +38,8 @@ from fmnist.config import TrainConfig
 from fmnist.training import checkpoint
 
 EPOCHS = 8
-# Small networks, and every part of a training that has a memory: schedules, averages, early
-# stopping, augmentation.
+# Options of short trainings that together use everything that a checkpoint has to store: learning
+# rate schedules, averaged weights, early stopping, augmentation.
 TRAININGS = {
     "dropout_cnn": "--patience 3",
     "batchnorm_cnn": "--schedule one-cycle --ema-epochs 2 --patience 0",
@@ -47,17 +49,17 @@ TRAININGS = {
 }
 Outcome = tuple[list[runs.Row], list[np.ndarray]]  # history and weights of a finished run
 KILL_COUNTS = (
-    "tried",
-    "survived",
+    "trials",
+    "passed",
     "after the second epoch",
-    "in a write",
-    "in training",
-    "in start-up",
+    "during a write",
+    "during training",
+    "during start-up",
     "runs compared",
 )
-START_UP = 8  # seconds before the first batch, about
-# kB of a disk that is too small; from 8000 on, for the second epoch.
-ROOMS = (
+START_UP = 8  # approximate seconds before the first batch
+# Sizes of small disks in kB. Those from 8000 on have space for the first epoch only.
+DISK_SIZES = (
     100,
     1000,
     4000,
@@ -65,21 +67,24 @@ ROOMS = (
     9000,
     10_000,
 )
+# Free space in kB on the disks on which an evaluation runs.
+FREE_SPACES = (20, 200, 800)
 
 
-class Lost(Exception):
-    """Something that a script had to keep, or to say."""
+class Violation(Exception):
+    """A command lost or changed a result, or did not report a fault."""
 
 
 # Kills.
 
 
 def kill_trainings(kills: int, generator: random.Random, folder: Path) -> dict[str, Any]:
-    """Kill every training of TRAININGS until all kills are used up, and compare it with one that
-    ran undisturbed.
+    """Kill trainings and compare the resumed runs with uninterrupted ones.
+
+    The kills are divided among the trainings of TRAININGS.
     """
     tally = dict.fromkeys(KILL_COUNTS, 0)
-    share = -(-kills // len(TRAININGS))
+    kills_per_training = math.ceil(kills / len(TRAININGS))
     for model, options in TRAININGS.items():
         command = [
             "--model",
@@ -92,45 +97,47 @@ def kill_trainings(kills: int, generator: random.Random, folder: Path) -> dict[s
             "--runs-dir",
             folder,
         ]
-        whole = folder / f"{model}-whole"
-        finish("train_cnn.py", *command, "--name", whole.name)
-        reference, left = outcome(whole), share
+        uninterrupted = folder / f"{model}-uninterrupted"
+        expect_success("train_cnn.py", *command, "--name", uninterrupted.name)
+        reference, remaining_kills = outcome(uninterrupted), kills_per_training
         for number in itertools.count(1):
             run = folder / f"{model}-{number}"
 
             def arguments(run=run, command=command):
                 return ["--resume", run] if run.exists() else [*command, "--name", run.name]
 
-            while left and not runs.is_finished(run):
+            while remaining_kills and not runs.is_finished(run):
                 before = epochs_saved(run)
                 moment = kill_one(run, arguments(), generator)
                 if moment is None:
-                    break  # it was faster
-                left -= 1
-                tally["tried"] += 1
+                    break  # the training ended first
+                remaining_kills -= 1
+                tally["trials"] += 1
                 tally[moment] += 1
                 saved = epochs_saved(run)
                 tally["after the second epoch"] += saved >= 2
                 check_run(run, reference)
                 if saved < before:
-                    raise Lost(f"{run} had {before} epochs and has {saved}")
-                tally["survived"] += 1
-                print(f"{model}: killed {moment}, {saved} epochs are there", flush=True)
-            finish("train_cnn.py", *arguments())
+                    raise Violation(f"{run} had {before} epochs and has {saved}")
+                tally["passed"] += 1
+                print(f"{model}: killed {moment}, {saved} epochs are saved", flush=True)
+            expect_success("train_cnn.py", *arguments())
             if not same(outcome(run), reference):
-                raise Lost(f"{run} is not what {whole} is")
+                raise Violation(f"{run} differs from {uninterrupted}")
             tally["runs compared"] += 1
-            if not left:
+            if not remaining_kills:
                 break
     return tally
 
 
 def kill_one(run: Path, arguments: Sequence[Any], generator: random.Random) -> str | None:
-    """Start or go on with a training, kill it, and return in what it was killed; None if it ended
-    before.
+    """Start or resume a training and kill it at a random moment.
+
+    Returns:
+        The moment, one of KILL_COUNTS; None if the training ended before the kill.
     """
     saved = epochs_saved(run)
-    plan = generator.choice(("any moment", "after some epochs", "in a write", "in a write"))
+    plan = generator.choice(("any moment", "after some epochs", "during a write", "during a write"))
     with process("train_cnn.py", *arguments) as child:
         if plan == "any moment":
             wait(child, lambda: False, generator.uniform(0, 1.5 * START_UP))
@@ -138,28 +145,28 @@ def kill_one(run: Path, arguments: Sequence[Any], generator: random.Random) -> s
             target = saved + generator.choice((0, 1, 1))
             wait(
                 child,
-                lambda: runs.is_finished(run) or epochs_done(run) >= target and child.training(),
+                lambda: runs.is_finished(run) or epochs_done(run) >= target and child.is_training(),
             )
-            if plan == "in a write":
-                wait(child, lambda: unfinished(run, child))
+            if plan == "during a write":
+                wait(child, lambda: temporary_files(run, child))
                 wait(child, lambda: False, generator.choice((0, 0, generator.uniform(0, 0.02))))
             else:
                 wait(child, lambda: False, generator.uniform(0, 1))
         if child.poll() is not None:
             if child.returncode:
-                raise Lost(f"the training of {run} ended with {child.returncode} by itself")
+                raise Violation(f"the training of {run} failed with exit code {child.returncode}")
             return None
-        was_training = child.training()
+        was_training = child.is_training()
         child.kill()
         child.wait()
-    if unfinished(run, child):
-        return "in a write"
-    return "in training" if was_training else "in start-up"
+    if temporary_files(run, child):
+        return "during a write"
+    return "during training" if was_training else "during start-up"
 
 
-def unfinished(run: Path, child: subprocess.Popen) -> list[Path]:
-    """Return the files that the process has begun to write and not put in their places."""
-    with contextlib.suppress(FileNotFoundError):  # a folder may vanish meanwhile
+def temporary_files(run: Path, child: subprocess.Popen) -> list[Path]:
+    """Return the temporary files of a process, which exist during a write only."""
+    with contextlib.suppress(FileNotFoundError):  # a folder may be removed meanwhile
         return [
             path
             for folder in (run, run / runs.CHECKPOINT)
@@ -169,20 +176,21 @@ def unfinished(run: Path, child: subprocess.Popen) -> list[Path]:
 
 
 def epochs_done(run: Path) -> int:
-    """Return the lines of the history, without opening what may be in the making."""
+    """Return the number of epochs in the history, which may be incomplete at this moment."""
     with contextlib.suppress(OSError):
         return (run / runs.HISTORY_FILE).read_text().count("\n") - 1
     return 0
 
 
 def epochs_saved(run: Path) -> int:
+    """Return the number of epochs in the checkpoint, or in the history of a finished run."""
     return (
         len(checkpoint.load_state(run)[1]) if (run / runs.CHECKPOINT).exists() else epochs_done(run)
     )
 
 
 def check_run(run: Path, reference: Outcome) -> None:
-    """Raise Lost where a file is not whole, or tells another story than the reference does."""
+    """Raise Violation if a file is corrupt, or if the history differs from the reference."""
     if not run.exists():
         return
     runs.load_config(run)
@@ -193,15 +201,15 @@ def check_run(run: Path, reference: Outcome) -> None:
         histories.append(runs.load_history(run))
     for history in histories:
         if as_written(history) != as_written(reference[0])[: len(history)]:
-            raise Lost(f"{run} tells of other epochs")
+            raise Violation(f"the history of {run} differs from that of an uninterrupted run")
     if (run / runs.MODEL).exists():
         try:
             with zipfile.ZipFile(run / runs.MODEL) as archive:
-                broken = archive.testzip()
+                defect = archive.testzip()
         except zipfile.BadZipFile as error:
-            broken = error
-        if broken:
-            raise Lost(f"{run / runs.MODEL} is not whole: {broken}")
+            defect = error
+        if defect:
+            raise Violation(f"{run / runs.MODEL} is corrupt: {defect}")
 
 
 def without_seconds(history: list[runs.Row]) -> list[runs.Row]:
@@ -214,20 +222,21 @@ def as_written(history: list[runs.Row]) -> list[dict[str, str]]:
 
 
 def outcome(run: Path) -> Outcome:
-    """Return what a finished run leaves: history and weights."""
-    left = {path.name for path in run.iterdir()} - {
+    """Return history and weights of a finished run. Raises Violation for unexpected files."""
+    names = {path.name for path in run.iterdir()} - {
         "metrics.json",
         "predictions.npz",
         "novelty.npz",
         "report.html",
         "figures",
     }
-    if left != {runs.CONFIG, runs.MODEL, runs.HISTORY_FILE}:
-        raise Lost(f"{run} holds {sorted(left)}")
+    if names != {runs.CONFIG, runs.MODEL, runs.HISTORY_FILE}:
+        raise Violation(f"{run} contains {sorted(names)}")
     return without_seconds(runs.load_history(run)), runs.load_model(run).get_weights()
 
 
 def same(outcome: Outcome, other: Outcome) -> bool:
+    """Return whether two outcomes are equal, bit for bit."""
     return (
         outcome[0] == other[0]
         and len(outcome[1]) == len(other[1])
@@ -239,47 +248,48 @@ def same(outcome: Outcome, other: Outcome) -> bool:
 
 
 def kill_evaluations(kills: int, generator: random.Random, folder: Path) -> dict[str, Any]:
-    """Kill evaluations of a run, each of which would change the results: they stay, or are replaced
-    whole.
+    """Kill evaluations that would replace other results, and check the files.
+
+    All files must belong to one evaluation, the one before or the killed one.
     """
     run = folder / "evaluated"
-    finish(
+    expect_success(
         "train_cnn.py", "--limit", "3000", "--epochs", "2", "--runs-dir", folder, "--name", run.name
     )
-    finish("evaluate_model.py", run)
+    expect_success("evaluate_model.py", run)
     plain = results(run)
-    finish("evaluate_model.py", run, "--test-time-flips")
+    expect_success("evaluate_model.py", run, "--test-time-flips")
     flipped = results(run)
-    tally = {"tried": 0, "survived": 0, "in a write": 0}
-    while tally["tried"] < kills:
-        with process(
-            "evaluate_model.py", run, *["--test-time-flips"] * (results(run) == plain)
-        ) as child:
+    tally = {"trials": 0, "passed": 0, "during a write": 0}
+    while tally["trials"] < kills:
+        options = ["--test-time-flips"] if results(run) == plain else []
+        with process("evaluate_model.py", run, *options) as child:
             if generator.random() < 0.3:
                 wait(child, lambda: False, generator.uniform(0, 2 * START_UP))
             else:
-                wait(child, lambda: unfinished(run, child))
+                wait(child, lambda: temporary_files(run, child))
                 wait(child, lambda: False, generator.uniform(0, 3))
             if child.poll() == 0:
                 continue
             child.kill()
             if child.wait() != -signal.SIGKILL:
-                raise Lost(f"the evaluation of {run} ended with {child.returncode} by itself")
-        tally["tried"] += 1
-        tally["in a write"] += bool(unfinished(run, child))
+                raise Violation(f"the evaluation of {run} failed with exit code {child.returncode}")
+        tally["trials"] += 1
+        tally["during a write"] += bool(temporary_files(run, child))
         if results(run) not in (plain, flipped):
-            raise Lost(f"the results in {run} are of two evaluations")
-        tally["survived"] += 1
-        print(f"evaluation: killed, {len(plain)} files are of one evaluation", flush=True)
-    finish("evaluate_model.py", run)
+            raise Violation(f"the files in {run} belong to two evaluations")
+        tally["passed"] += 1
+        print(f"evaluation: killed, {len(plain)} files belong to one evaluation", flush=True)
+    expect_success("evaluate_model.py", run)
     if results(run) != plain or [*run.glob(f"{atomic_io.TEMPORARY_PREFIX}*")]:
-        raise Lost(f"{run} was evaluated to something else, or holds what is unfinished")
+        raise Violation(f"the next evaluation of {run} has other results or left temporary files")
     return tally
 
 
 def results(run: Path) -> dict[Path, Any]:
-    """Return the content of the results, which are the same whenever a run is evaluated; of a .npz,
-    the arrays.
+    """Return the content of all files of a run by path.
+
+    The content of predictions.npz is its arrays, because the file contains the time of writing.
     """
     content = {}
     for path in sorted(
@@ -297,28 +307,26 @@ def results(run: Path) -> dict[Path, Any]:
 
 
 def fill_disks(folder: Path) -> dict[str, Any]:
-    """Train and evaluate on disks that are too small; then enlarge them and go on."""
+    """Train and evaluate on disks that are too small; then enlarge them and resume."""
     if os.geteuid():
-        return {"not tried": "only root may mount a small disk"}
-    reference_run = folder / "disk-whole"
+        return {"skipped": "mounting a small disk needs root"}
+    reference_run = folder / "disk-reference"
     command = ["--limit", "3000", "--epochs", "4", "--patience", "0"]
-    finish("train_cnn.py", *command, "--runs-dir", folder, "--name", reference_run.name)
-    reference, tally = (
-        outcome(reference_run),
-        {"full disks": 0, "survived": 0, "runs that went on": 0},
-    )
-    finish("evaluate_model.py", reference_run)
-    for room in ROOMS:
-        with small_disk(folder / "disk", room) as disk:
+    expect_success("train_cnn.py", *command, "--runs-dir", folder, "--name", reference_run.name)
+    reference = outcome(reference_run)
+    tally = {"full disks": 0, "passed": 0, "resumed runs": 0}
+    expect_success("evaluate_model.py", reference_run)
+    for kilobytes in DISK_SIZES:
+        with small_disk(folder / "disk", kilobytes) as disk:
             run = disk / "run"
-            refuse("train_cnn.py", *command, "--runs-dir", disk, "--name", run.name)
+            expect_full_disk("train_cnn.py", *command, "--runs-dir", disk, "--name", run.name)
             tally["full disks"] += 1
             if [*disk.glob(f"**/{atomic_io.TEMPORARY_PREFIX}*")]:
-                raise Lost(f"{disk} of {room} kB holds what is unfinished")
+                raise Violation(f"temporary files are left on a disk of {kilobytes} kB")
             check_run(run, reference)
             subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
-            tally["runs that went on"] += run.exists()
-            finish(
+            tally["resumed runs"] += run.exists()
+            expect_success(
                 "train_cnn.py",
                 *(
                     ["--resume", run]
@@ -327,25 +335,27 @@ def fill_disks(folder: Path) -> dict[str, Any]:
                 ),
             )
             if not same(outcome(run), reference):
-                raise Lost(f"the run on a disk of {room} kB ended as another one")
-            tally["survived"] += 1
-            print(f"training on {room} kB: refused, and went on with more", flush=True)
-    for room in (20, 200, 800):
+                raise Violation(
+                    f"the run on a disk of {kilobytes} kB differs from an uninterrupted one"
+                )
+            tally["passed"] += 1
+            print(f"training on {kilobytes} kB: stopped, then completed with more", flush=True)
+    for kilobytes in FREE_SPACES:
         with small_disk(folder / "disk", 100_000) as disk:
             subprocess.run(["cp", "-r", *reference_run.iterdir(), disk], check=True)
             before = results(disk)
             used = sum(path.stat().st_blocks for path in disk.rglob("*")) // 2
-            (disk / "ballast").write_bytes(bytes(1024 * (100_000 - used - room - 100)))
-            refuse("evaluate_model.py", disk)
+            (disk / "ballast").write_bytes(bytes(1024 * (100_000 - used - kilobytes - 100)))
+            expect_full_disk("evaluate_model.py", disk)
             tally["full disks"] += 1
             (disk / "ballast").unlink()
             if results(disk) != before:
-                raise Lost(
-                    f"an evaluation on a disk with {room} kB left has changed the results before it"
+                raise Violation(
+                    f"an evaluation with {kilobytes} kB of free space changed the earlier results"
                 )
-            tally["survived"] += 1
+            tally["passed"] += 1
             print(
-                f"evaluation with {room} kB left: refused, the older results are what they were",
+                f"evaluation with {kilobytes} kB of free space: stopped, earlier results unchanged",
                 flush=True,
             )
     return tally
@@ -353,6 +363,7 @@ def fill_disks(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """Mount a disk of this size at `folder` and yield the folder."""
     folder.mkdir(exist_ok=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder], check=True
@@ -363,13 +374,11 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
-# What safety costs.
+# Overhead of saving and of determinism.
 
 
-def costs(folder: Path) -> dict[str, Any]:
-    """Measure what is written after an epoch of the default training, and what determinism
-    costs.
-    """
+def overhead(folder: Path) -> dict[str, Any]:
+    """Measure the time of saving after each epoch of the default training, and of determinism."""
     epochs, spent = 6, []
 
     def timed(save):
@@ -386,27 +395,30 @@ def costs(folder: Path) -> dict[str, Any]:
         run = train_cnn.train(TrainConfig(epochs=epochs, runs_dir=folder))
     epoch = statistics.median(row["seconds"] for row in runs.load_history(run))
     sides = {
-        name: (name, "dropout_cnn") for name in ("our_training", "our_training_without_determinism")
+        name: (name, "dropout_cnn")
+        for name in ("project_training", "project_training_without_determinism")
     }
-    _, answers = measure_speed.take_turns(sides)
-    with_it, without = (
-        measure_speed.summary([1e6 * turn["seconds"] / turn["images"] for turn in answers[name]])
+    _, measurements = measure_speed.measure_in_turns(sides)
+    deterministic, nondeterministic = (
+        measure_speed.summary(
+            [1e6 * turn["seconds"] / turn["images"] for turn in measurements[name]]
+        )
         for name in sides
     )
     return {
         "epoch, s": epoch,
-        "written after it, s": sum(spent) / epochs,
-        "share": sum(spent) / epochs / epoch,
-        "µs an image": with_it,
-        "µs an image without determinism": without,
+        "saving, s": sum(spent) / epochs,
+        "saving, fraction": sum(spent) / epochs / epoch,
+        "µs per image": deterministic,
+        "µs per image without determinism": nondeterministic,
     }
 
 
-# Broken inputs.
+# Corrupt inputs.
 
 
-def break_inputs() -> dict[str, Any]:
-    """Try the long table of tests/hostile_input."""
+def corrupt_inputs() -> dict[str, Any]:
+    """Run all tests of tests/hostile_input and count the inputs."""
     done = subprocess.run(
         [
             sys.executable,
@@ -418,20 +430,22 @@ def break_inputs() -> dict[str, Any]:
             "0",
             "tests/hostile_input",
             "-k",
-            "test_it_is_refused",
+            "test_the_input_is_rejected",
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    tried = re.findall(r"test_it_is_refused\[(.*?) \| .* (PASSED|FAILED|ERROR)", done.stdout)
+    trials = re.findall(
+        r"test_the_input_is_rejected\[(.*?) \| .* (PASSED|FAILED|ERROR)", done.stdout
+    )
     tally = {
-        "tried": len(tried),
-        "refused": sum(word == "PASSED" for _, word in tried),
-        "causes": len({cause for cause, _ in tried}),
+        "trials": len(trials),
+        "passed": sum(word == "PASSED" for _, word in trials),
+        "causes": len({cause for cause, _ in trials}),
     }
-    if done.returncode or not tried:
-        raise Lost(f"{tally}; {done.stdout[-2000:]}")
+    if done.returncode or not trials:
+        raise Violation(f"{tally}; {done.stdout[-2000:]}")
     return tally
 
 
@@ -440,7 +454,10 @@ def break_inputs() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen]:
-    """Give a Popen that tells, by training(), whether the first epoch of this process has begun."""
+    """Start a script and yield its Popen; kill it at the end.
+
+    The method is_training() of the Popen returns whether the first epoch has begun.
+    """
     with tempfile.TemporaryFile("w+") as log:
         child = subprocess.Popen(
             [sys.executable, ROOT / script, *map(str, arguments)],
@@ -449,10 +466,10 @@ def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen]:
             env=measure_speed.default_environment(),
         )
 
-        def training():
+        def is_training():
             return b"Epoch " in os.pread(log.fileno(), 100_000, 0)
 
-        child.training = training
+        child.is_training = is_training
         try:
             yield child
         finally:
@@ -461,85 +478,116 @@ def process(script: str, *arguments: Any) -> Iterator[subprocess.Popen]:
 
 
 def wait(child: subprocess.Popen, condition: Callable[[], Any], seconds: float = 120) -> None:
-    """Wait until the condition holds, the process ends or the seconds are over."""
+    """Wait until the condition is true, the process ends or the time is over."""
     end = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < end and not condition():
         time.sleep(0.0005)
 
 
-def finish(script: str, *arguments: Any) -> None:
+def expect_success(script: str, *arguments: Any) -> None:
+    """Run a script. Raises Violation if it fails."""
     done = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True
     )
     if done.returncode:
-        raise Lost(f"{script} {' '.join(map(str, arguments))}: {done.stderr}")
+        raise Violation(f"{script} {' '.join(map(str, arguments))}: {done.stderr}")
 
 
-def refuse(script: str, *arguments: Any) -> None:
+def expect_full_disk(script: str, *arguments: Any) -> None:
+    """Run a script on a full disk. Raises Violation unless it reports the full disk in one line."""
     done = subprocess.run(
         [sys.executable, ROOT / script, *map(str, arguments)], capture_output=True, text=True
     )
     if done.returncode != 1 or done.stderr.count("\n") != 1 or "No space left" not in done.stderr:
-        raise Lost(f"on a full disk, {script} ends with {done.returncode} and says: {done.stderr}")
+        raise Violation(
+            f"on a full disk, {script} ended with exit code {done.returncode} and printed: "
+            f"{done.stderr}"
+        )
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return the table of README.md. A part that lost something, or was not tried, has a line that
-    says so.
+    """Return the report as Markdown.
+
+    The line of a part with a violation, or of a part that did not run, contains the reason.
     """
-    lines = ["| tried | how often | held |", "|---|---|---|"]
+    lines = ["| fault | trials | result |", "|---|---|---|"]
     rows = {
         "kills": (
             "`kill -9` of a training",
-            "{tried}: {in a write} in the writing of a file, {in training} in other "
-            "moments of an epoch, {in start-up} in start-up; {after the second epoch} after the "
+            "{trials}: {during a write} during a write, {during training} at other moments of an "
+            "epoch, {during start-up} during start-up; {after the second epoch} of them after the "
             "second epoch",
-            "{survived}; the bits of all {runs compared} runs were those of undisturbed ones",
+            "{passed} passed: no saved epoch is lost; the {runs compared} resumed runs are equal "
+            "to uninterrupted runs, bit for bit",
         ),
         "evaluations": (
-            "`kill -9` of an evaluation that would change the results",
-            "{tried}: {in a write} while it wrote",
-            "{survived}",
+            "`kill -9` of an evaluation that would replace other results",
+            "{trials}: {during a write} during a write",
+            "{passed} passed: all files belong to one evaluation",
         ),
-        "disks": ("a disk that fills up", "{full disks}", "{survived}"),
-        "inputs": ("a broken input", "{tried}, of {causes} causes", "{refused} refused"),
+        "disks": (
+            "a full disk",
+            "{full disks}",
+            "{passed} passed: one line of error and intact files; trainings resume when there is "
+            "space",
+        ),
+        "inputs": (
+            "a corrupt input",
+            "{trials}, of {causes} causes",
+            "{passed} passed: rejected with one line and the right exit code",
+        ),
     }
-    for part, (what, often, held) in rows.items():
-        tally = report.get(part, {"not tried": "yet"})
-        problem = [
-            f"{word}: {text}" for word, text in tally.items() if word in ("lost", "not tried")
+    for part, (fault, trials, result) in rows.items():
+        tally = report.get(part, {"skipped": "not run yet"})
+        problems = [
+            f"{word}: {text}" for word, text in tally.items() if word in ("violation", "skipped")
         ]
-        cells = (*problem, "") if problem else (often.format_map(tally), held.format_map(tally))
-        lines.append(f"| {what} | {' | '.join(cells)} |")
-    cost = report.get("costs", {"lost": ""})
-    if "lost" not in cost:
-        same_bits, any_bits = cost["µs an image"], cost["µs an image without determinism"]
+        cells = (
+            (problems[0], "") if problems else (trials.format_map(tally), result.format_map(tally))
+        )
+        lines.append(f"| {fault} | {' | '.join(cells)} |")
+    times = report.get("overhead", {"violation": ""})
+    if "violation" not in times:
+        deterministic = times["µs per image"]
+        nondeterministic = times["µs per image without determinism"]
         lines.append(
-            f"\nWhat is written after an epoch of the default training takes "
-            f"{cost['written after it, s']:.2f} of {cost['epoch, s']:.1f} s: {cost['share']:.1%}. "
-            "The same "
-            f"bits for the same seed change the time of an epoch by "
-            f"{same_bits['median'] / any_bits['median'] - 1:+.1%} ({same_bits['median']:.0f} and "
-            f"{any_bits['median']:.0f} µs an image; spread {same_bits['spread']:.0%} and "
-            f"{any_bits['spread']:.0%})."
+            f"\nSaving after an epoch of the default training takes {times['saving, s']:.2f} s of "
+            f"{times['epoch, s']:.1f} s, which is {times['saving, fraction']:.1%}. Determinism "
+            "changes the time of an epoch by "
+            f"{deterministic['median'] / nondeterministic['median'] - 1:+.1%} "
+            f"({deterministic['median']:.0f} and {nondeterministic['median']:.0f} µs per image; "
+            f"interquartile range {deterministic['spread']:.0%} and "
+            f"{nondeterministic['spread']:.0%} of the median)."
         )
     return "\n".join(lines)
 
 
-def main() -> int:
-    parts = ("kills", "evaluations", "disks", "costs", "inputs")
+def main(argv: list[str] | None = None) -> int:
+    parts = ("kills", "evaluations", "disks", "overhead", "inputs")
     parser = cli.Parser(__doc__)
-    parser.add_argument("part", nargs="?", choices=parts, help="all of them, if none is named")
+    parser.add_argument(
+        "part",
+        nargs="?",
+        choices=parts,
+        metavar="PART",
+        help=f"part to run: {', '.join(parts)} (default: all)",
+    )
     parser.add_argument(
         "--kills",
         type=int,
         default=64,
-        help="of trainings; a quarter of it of evaluations (%(default)s)",
+        metavar="N",
+        help="number of kills of trainings; a quarter as many evaluations are killed "
+        "(default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the moments of the kills (%(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random seed of the moments of the kills (default: %(default)s)",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
 
     runtime.configure_tensorflow()
     generator = random.Random(options.seed)
@@ -551,14 +599,14 @@ def main() -> int:
             "kills": lambda: kill_trainings(options.kills, generator, Path(folder)),
             "evaluations": lambda: kill_evaluations(options.kills // 4, generator, Path(folder)),
             "disks": lambda: fill_disks(Path(folder)),
-            "costs": lambda: costs(Path(folder)),
-            "inputs": break_inputs,
+            "overhead": lambda: overhead(Path(folder)),
+            "inputs": corrupt_inputs,
         }
         for part in [options.part] if options.part else parts:
             try:
                 report[part] = work[part]()
-            except (Lost, runs.RunError, subprocess.CalledProcessError) as error:
-                report[part], code = {"lost": str(error)}, 1
+            except (Violation, runs.RunError, subprocess.CalledProcessError) as error:
+                report[part], code = {"violation": str(error)}, 1
             print(f"{part}: {json.dumps(report[part], ensure_ascii=False)}", flush=True)
             atomic_io.write_json(path, report)
     print(table(report))

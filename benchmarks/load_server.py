@@ -1,9 +1,8 @@
-"""Measure serve_model.py over HTTP on this machine: latency, throughput, memory, and what malformed
-uploads do.
+"""Measure latency, throughput and memory of serve_model.py over HTTP, and send malformed uploads.
 
     python -m benchmarks.load_server --run pretrained/best
 
-Starts a server of its own on a free port, and prints a table. Client and server share the cores.
+Starts a server on a free port of this machine and prints tables. Client and server share the cores.
 """
 
 import asyncio
@@ -22,9 +21,9 @@ from PIL import Image
 from fmnist import cli, runs, runtime
 
 ROOT = Path(__file__).parent.parent
-ALONE = 300  # requests, one after the other
+SINGLE_CLIENT_REQUESTS = 300
 CLIENTS = 32
-PATIENCE = 30  # seconds, for an answer
+TIMEOUT = 30  # seconds to wait for a response
 
 
 def request(content: bytes, kind: str = "image/png", path: str = "/predict") -> bytes:
@@ -35,91 +34,98 @@ def request(content: bytes, kind: str = "image/png", path: str = "/predict") -> 
     ).encode() + content
 
 
-async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Return status and body of a response, which has to state its length."""
+async def read_response(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return status and body of a response, which must have a Content-Length."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
     return int(head.split()[1]), await reader.readexactly(length)
 
 
 async def client(port: int, requests: Sequence[bytes]) -> tuple[list[int], list[float]]:
-    """Send requests over one connection, one after the other. Return statuses and seconds of
-    each.
+    """Send requests one after the other over one connection.
+
+    Returns:
+        Status and latency, in seconds, of every request.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    statuses, times = [], []
+    statuses, latencies = [], []
     for content in requests:
         started = time.perf_counter()
         writer.write(content)
-        status, _ = await answered(reader)
-        times.append(time.perf_counter() - started)
+        status, _ = await read_response(reader)
+        latencies.append(time.perf_counter() - started)
         statuses.append(status)
     writer.close()
-    return statuses, times
+    return statuses, latencies
 
 
-async def together(port: int, requests: Sequence[bytes]) -> tuple[list[int], list[float], float]:
-    """Send requests by CLIENTS at once. Return statuses and seconds of each, and seconds of all."""
+async def concurrent_clients(
+    port: int, requests: Sequence[bytes]
+) -> tuple[list[int], list[float], float]:
+    """Send requests from CLIENTS concurrent clients.
+
+    Returns:
+        Status and latency, in seconds, of every request, and the total time in seconds.
+    """
     started = time.perf_counter()
     results = await asyncio.gather(
-        *(client(port, requests[number::CLIENTS]) for number in range(CLIENTS))
+        *(client(port, requests[index::CLIENTS]) for index in range(CLIENTS))
     )
-    return *(
-        [value for result in results for value in result[which]] for which in (0, 1)
-    ), time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    statuses = [status for result in results for status in result[0]]
+    latencies = [latency for result in results for latency in result[1]]
+    return statuses, latencies, seconds
 
 
-def whole(upload: bytes) -> bool:
-    """Return whether a request has all of the body that it announces."""
+def is_complete(upload: bytes) -> bool:
+    """Return whether a request contains the complete body that its Content-Length announces."""
     head, end, body = upload.partition(b"\r\n\r\n")
     length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
     return bool(end) and length.isdigit() and len(body) >= int(length)
 
 
-async def malformed(port: int, uploads: Sequence[bytes]) -> collections.Counter:
-    """Send each over a connection of its own, some at once. Return how often each status came.
+async def send_malformed(port: int, uploads: Sequence[bytes]) -> collections.Counter:
+    """Send every upload over its own connection, CLIENTS at a time, and count the statuses.
 
-    None is for an upload that is cut off, and not answered, as the server waits for the rest.
-    Raises where another one is not answered in time.
+    The status None counts truncated uploads without a response, because the server waits for the
+    rest. Raises an exception if a complete upload has no response in time.
     """
 
     async def status(upload: bytes) -> int | None:
-        async with at_once:
+        async with limit:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(upload)
-                return (await asyncio.wait_for(answered(reader), PATIENCE if whole(upload) else 1))[
-                    0
-                ]
+                seconds = TIMEOUT if is_complete(upload) else 1
+                response = await asyncio.wait_for(read_response(reader), seconds)
+                return response[0]
             except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
-                if whole(upload):
+                if is_complete(upload):
                     raise
                 return None
             finally:
                 writer.close()
 
-    at_once = asyncio.Semaphore(CLIENTS)
+    limit = asyncio.Semaphore(CLIENTS)
     return collections.Counter(await asyncio.gather(*map(status, uploads)))
 
 
 def malformed_uploads(png: bytes, jpeg: bytes, count: int) -> list[bytes]:
-    """Return requests that are wrong in one way or another: damaged and cut pictures, other types,
-    broken HTTP.
-    """
+    """Return malformed requests: corrupt and truncated pictures, wrong types, invalid HTTP."""
     rng = np.random.default_rng(0)
 
-    def damaged(content: bytes) -> bytes:
+    def corrupt(content: bytes) -> bytes:
         content = bytearray(content)
-        for place in rng.integers(len(content), size=rng.integers(1, 50)):
-            content[place] = rng.integers(256)
+        for position in rng.integers(len(content), size=rng.integers(1, 50)):
+            content[position] = rng.integers(256)
         return bytes(content)
 
     bomb = io.BytesIO()
     Image.new("1", (10_000, 2_501)).save(bomb, "PNG")
     boundary = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
     kinds = [
-        lambda: request(damaged(png)),
-        lambda: request(damaged(jpeg), "image/jpeg"),
+        lambda: request(corrupt(png)),
+        lambda: request(corrupt(jpeg), "image/jpeg"),
         lambda: request(jpeg[: rng.integers(len(jpeg))], "image/jpeg"),
         lambda: request(rng.bytes(rng.integers(2000))),
         lambda: request(png, "text/html"),
@@ -127,7 +133,7 @@ def malformed_uploads(png: bytes, jpeg: bytes, count: int) -> list[bytes]:
         lambda: request(bomb.getvalue()),
         lambda: request(png, "multipart/form-data; boundary=x", "/predict/batch"),
         lambda: request(
-            boundary + damaged(png) + b"\r\n--x--\r\n",
+            boundary + corrupt(png) + b"\r\n--x--\r\n",
             "multipart/form-data; boundary=x",
             "/predict/batch",
         ),
@@ -136,81 +142,103 @@ def malformed_uploads(png: bytes, jpeg: bytes, count: int) -> list[bytes]:
         lambda: request(png, path="/" + "a" * int(rng.integers(1, 3000))),
         lambda: b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
     ]
-    return [kinds[number % len(kinds)]() for number in range(count)]
+    return [kinds[index % len(kinds)]() for index in range(count)]
 
 
 def resident_megabytes(process: int) -> float:
+    """Return the resident memory of a process in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def measure(port: int, process: int, test: Any, count: int, bad: int) -> None:
-    """Print the tables. Raises SystemExit where an answer is not what it has to be."""
+def measure(port: int, process: int, test: Any, count: int, malformed_count: int) -> None:
+    """Print the tables.
+
+    Args:
+        port: port of the server.
+        process: process ID of the server.
+        test: data.Part with the test set.
+        count: number of requests of the concurrent clients.
+        malformed_count: number of malformed uploads.
+
+    Raises:
+        SystemExit: if a response is not as expected.
+    """
     from benchmarks import photographs
 
     png, jpegs = io.BytesIO(), []
     Image.fromarray((test.images[0, ..., 0] * 255).astype(np.uint8)).save(png, "PNG")
-    small, number = request(png.getvalue()), 0
+    small, index = request(png.getvalue()), 0
     while len(jpegs) < 20:
-        jpeg, number = (
-            photographs.photograph(test.images[number, ..., 0], np.random.default_rng(number)),
-            number + 1,
-        )
+        jpeg = photographs.photograph(test.images[index, ..., 0], np.random.default_rng(index))
+        index += 1
         if Image.open(io.BytesIO(jpeg)).size in ((640, 480), (480, 640)):
             jpegs.append(jpeg)
-    print("| one client | p50, ms | p99, ms |\n|---|---|---|")
+    print("| one client | median latency, ms | 99th percentile, ms |\n|---|---|---|")
     for name, requests in (
-        ("640 × 480 JPEG", [request(jpegs[number % 20], "image/jpeg") for number in range(ALONE)]),
-        ("28 × 28 PNG", [small] * ALONE),
+        (
+            "640 × 480 JPEG",
+            [request(jpegs[i % 20], "image/jpeg") for i in range(SINGLE_CLIENT_REQUESTS)],
+        ),
+        ("28 × 28 PNG", [small] * SINGLE_CLIENT_REQUESTS),
     ):
         asyncio.run(client(port, requests[:20]))
-        statuses, times = asyncio.run(client(port, requests))
+        statuses, latencies = asyncio.run(client(port, requests))
         expect(set(statuses) == {200}, statuses)
-        p50, p99 = (1000 * np.quantile(times, share) for share in (0.5, 0.99))
+        p50, p99 = (1000 * np.quantile(latencies, quantile) for quantile in (0.5, 0.99))
         print(f"| {name} | {p50:.1f} | {p99:.1f} |")
 
     print(
-        f"\n| {CLIENTS} clients, 28 × 28 PNG | requests a second | p50, ms | p99, ms | "
-        "memory of the server, MB |\n"
+        f"\n| {CLIENTS} clients, 28 × 28 PNG | requests per second | median latency, ms | "
+        "99th percentile, ms | server memory, MB |\n"
         "|---|---|---|---|---|"
     )
     for part in range(4):
-        statuses, times, seconds = asyncio.run(together(port, [small] * (count // 4)))
+        statuses, latencies, seconds = asyncio.run(concurrent_clients(port, [small] * (count // 4)))
         expect(set(statuses) == {200}, statuses)
-        p50, p99 = (1000 * np.quantile(times, share) for share in (0.5, 0.99))
+        p50, p99 = (1000 * np.quantile(latencies, quantile) for quantile in (0.5, 0.99))
         print(
-            f"| {count // 4 * part + 1:,} to {count // 4 * (part + 1):,} | "
-            f"{len(times) / seconds:.0f} | {p50:.0f} | {p99:.0f} | "
+            f"| requests {count // 4 * part + 1:,} to {count // 4 * (part + 1):,} | "
+            f"{len(latencies) / seconds:.0f} | {p50:.0f} | {p99:.0f} | "
             f"{resident_megabytes(process):.0f} |",
             flush=True,
         )
 
-    statuses = asyncio.run(malformed(port, malformed_uploads(png.getvalue(), jpegs[0], bad)))
+    uploads = malformed_uploads(png.getvalue(), jpegs[0], malformed_count)
+    statuses = asyncio.run(send_malformed(port, uploads))
     expect(all(status is None or status < 500 for status in statuses), statuses)
-    expect(asyncio.run(client(port, [small]))[0] == [200], "no answer afterwards")
-    counts = ", ".join(
-        f"{number:,} × {status or 'no answer, as the request was cut off'}"
-        for status, number in statuses.most_common()
-    )
+    expect(asyncio.run(client(port, [small]))[0] == [200], "no response after malformed uploads")
+    print(f"\n| response to {malformed_count:,} malformed uploads | uploads |\n|---|---|")
+    for status, number in statuses.most_common():
+        print(f"| {status or 'none, because the request is truncated'} | {number:,} |")
     print(
-        f"\n{bad:,} malformed uploads: {counts}. The server still answers; it has "
+        "\nAfter the malformed uploads, the server responds as before and uses "
         f"{resident_megabytes(process):.0f} MB."
     )
 
 
-def expect(true: bool, found: Any) -> None:
-    if not true:
-        raise SystemExit(f"load_server.py: not as it has to be: {found}")
+def expect(condition: bool, actual: Any) -> None:
+    """Raise SystemExit with the actual value if the condition is false."""
+    if not condition:
+        raise SystemExit(f"load_server.py: unexpected response of the server: {actual}")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
     parser.add_argument(
-        "--requests", type=cli.number(int, 4 * CLIENTS), default=20_000, help="in all (%(default)s)"
+        "--requests",
+        type=cli.number(int, 4 * CLIENTS),
+        default=20_000,
+        metavar="N",
+        help=f"total number of requests of {CLIENTS} concurrent clients (default: %(default)s)",
     )
     parser.add_argument(
-        "--malformed", type=cli.number(int, 1), default=2_000, help="uploads (%(default)s)"
+        "--malformed",
+        type=cli.number(int, 1),
+        default=2_000,
+        metavar="N",
+        help="number of malformed uploads (default: %(default)s)",
     )
     options = parser.parse_args(argv)
 
@@ -221,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 lines = (line for line in server.stdout if line.startswith("Serving"))
                 if not (line := next(lines, None)):
-                    raise SystemExit("load_server.py: the server does not start")
+                    raise SystemExit("load_server.py: the server did not start")
                 port = int(line.split()[2].rpartition(":")[2])
                 print(f"Run: {run}; {runtime.available_cores()} cores\n", flush=True)
                 runtime.configure_tensorflow()

@@ -1,16 +1,12 @@
-"""Measure how fast training, evaluation and prediction are, beside plain Keras, PyTorch and ONNX
-Runtime.
+"""Measure the speed of training and prediction in comparison with Keras, PyTorch and ONNX Runtime.
 
-    make bench
+    python -m benchmarks.measure_speed                       less than ten minutes on two cores
+    python -m benchmarks.measure_speed --output-dir results
 
-or, in an environment of your own,
-
-    python -m benchmarks.measure_speed                    under ten minutes on two cores
-    python -m benchmarks.measure_speed --output-dir here
-
-Every side runs in a process of its own (speed_worker.py), and the sides take turns, so that a
-machine whose speed drifts slows all of them. Writes speed.md, speed.json and speed.png. PyTorch and
-ONNX Runtime are compared where they are installed: python -m pip install -e ".[bench]"
+Each program (plain Keras, this project, PyTorch, ONNX Runtime) runs in its own process
+(speed_worker.py). The programs take turns, so that a machine whose speed changes affects all of
+them. Saves speed.md, speed.json and speed.png. PyTorch and ONNX Runtime are included if they are
+installed: python -m pip install -e ".[bench]"
 """
 
 import contextlib
@@ -30,43 +26,50 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fmnist import cli, source
+from fmnist import cli, runtime, source
 from plots import BLUE, RED
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
-NOISY = 0.3  # a spread above it makes a ratio worth little
-CALM = 0.03  # an epoch whose end was held up by no more than this share of it
-SIZES = (7500, 15000, 30000, 60000)
-BATCHES = (32, 64, 128, 256, 512, 1024)
+MAX_SPREAD = 0.3  # a ratio of medians with a larger spread is marked
+MAX_STALL = 0.03  # fraction of an epoch; epochs with a longer stall at the end count as stalled
+SIZES = (7500, 15000, 30000, 60000)  # numbers of images
+BATCHES = (32, 64, 128, 256, 512, 1024)  # batch sizes
 
+# The programs: a function of speed_worker.py with its arguments.
 TRAINING = {
     "dropout_cnn, plain Keras": ("plain_training", "dropout_cnn"),
-    "dropout_cnn, ours": ("our_training", "dropout_cnn"),
-    "dropout_cnn, ours without oneDNN": ("our_training_without_onednn", "dropout_cnn"),
+    "dropout_cnn, this project": ("project_training", "dropout_cnn"),
+    "dropout_cnn, this project without oneDNN": (
+        "project_training_without_onednn",
+        "dropout_cnn",
+    ),
     "dropout_cnn, PyTorch": ("torch_training", "contiguous_format"),
     "dropout_cnn, PyTorch channels_last": ("torch_training", "channels_last"),
     "batchnorm_cnn, plain Keras": ("plain_training", "batchnorm_cnn"),
-    "batchnorm_cnn, ours": ("our_training", "batchnorm_cnn"),
+    "batchnorm_cnn, this project": ("project_training", "batchnorm_cnn"),
     "gap_cnn, plain Keras": ("plain_training", "gap_cnn"),
-    "gap_cnn, ours": ("our_training", "gap_cnn"),
+    "gap_cnn, this project": ("project_training", "gap_cnn"),
 }
 PREDICTION = {
     "plain Keras": ("plain_prediction",),
-    "ours": ("our_prediction",),
+    "this project": ("project_prediction",),
     "ONNX Runtime": ("onnx_prediction",),
 }
-LIMIT = "matrix product"
-Answer = dict[str, Any]  # a line of JSON of speed_worker.py
+LIMIT = "matrix product"  # the fastest one is the upper limit of the arithmetic throughput
+Measurement = dict[str, Any]  # a line of JSON from speed_worker.py
 
 
 class Worker:
-    """A side in a process of its own that takes turns when it is told to."""
+    """A program in its own process.
 
-    def __init__(self, *side: str) -> None:
+    The attribute `facts` holds what the program reports when it is ready.
+    """
+
+    def __init__(self, *program: str) -> None:
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.speed_worker", *side],
+            [sys.executable, "-m", "benchmarks.speed_worker", *program],
             cwd=ROOT,
             env=default_environment(),
             text=True,
@@ -74,121 +77,127 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
-        self.about = self.answer()
+        self.facts = self.read()
 
-    def turn(self, **options: Any) -> Answer:
+    def turn(self, **options: Any) -> Measurement:
+        """Let the program perform one turn and return the measurement."""
         self.process.stdin.write(json.dumps(options) + "\n")
         self.process.stdin.flush()
-        return self.answer()
+        return self.read()
 
-    def answer(self) -> Answer:
+    def read(self) -> Measurement:
+        """Return the next line of JSON from the process. Exits if the process failed."""
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
-            sys.exit(f"a side of the benchmark failed:\n{self.errors.read()}")
+            sys.exit(f"a program of the benchmark failed:\n{self.errors.read()}")
         return json.loads(line)
 
     def stop(self) -> None:
+        """Close the input of the process and wait for its end."""
         self.process.communicate()
 
 
 def default_environment() -> dict[str, str]:
-    """TensorFlow's own defaults, whatever the caller's environment says, and no chatter to fill a
-    pipe.
-    """
+    """Return the environment with the default settings of TensorFlow and without its messages."""
     environment = {
         key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"
     }
     return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def take_turns(
-    sides: dict[str, tuple[str, ...]], rounds: int = ROUNDS
-) -> tuple[dict[str, Answer], dict[str, list[Answer]]]:
-    """Return what is known about every side, and its answers. A turn before the first one is left
-    out.
+def measure_in_turns(
+    programs: dict[str, tuple[str, ...]], rounds: int = ROUNDS
+) -> tuple[dict[str, Measurement], dict[str, list[Measurement]]]:
+    """Run programs in turns and return their facts and measurements by name.
+
+    The first turn of each program is not counted. A program whose packages are not installed has
+    the fact "missing" and no measurements.
     """
     with contextlib.ExitStack() as stack:
-        workers, about = {}, {}
-        for name, side in sides.items():
-            worker = Worker(*side)
+        workers, facts = {}, {}
+        for name, program in programs.items():
+            worker = Worker(*program)
             stack.callback(worker.stop)
-            about[name] = worker.about
-            if "missing" not in worker.about:
+            facts[name] = worker.facts
+            if "missing" not in worker.facts:
                 workers[name] = worker
                 worker.turn()
-        answers = {name: [] for name in workers}
+        measurements = {name: [] for name in workers}
         for number in range(1, rounds + 1):
             print(f"round {number} of {rounds}: {', '.join(workers)}", flush=True)
             for name, worker in workers.items():
-                answers[name].append(worker.turn())
-    return about, answers
+                measurements[name].append(worker.turn())
+    return facts, measurements
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return median and spread: the distance of the quartiles as a share of the median."""
+    """Return median, spread (interquartile range divided by the median) and number of values."""
     if len(values) < 2:
         return {"median": values[0], "spread": 0.0, "n": 1}
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return {"median": median, "spread": (high - low) / median, "n": len(values)}
 
 
-# What is measured. Every function returns a part of speed.json.
+# Measurements. Every function returns a part of speed.json.
 
 
 def measure_training() -> dict[str, Any]:
-    about, answers = take_turns({**TRAINING, LIMIT: ("matrix_multiply",)})
-    limit = summary([answer["rate"] for answer in answers[LIMIT]])
+    """Measure one epoch of training with validation for every program of TRAINING."""
+    facts, measurements = measure_in_turns({**TRAINING, LIMIT: ("matrix_multiply",)})
+    limit = summary([turn["rate"] for turn in measurements[LIMIT]])
     rows = {}
     for name in TRAINING:
-        if name not in answers:
-            rows[name] = about[name]
+        if name not in measurements:
+            rows[name] = facts[name]
             continue
-        epochs = answers[name]
-        calm = [epoch for epoch in epochs if epoch["stall"] < CALM * epoch["seconds"]] or epochs
+        epochs = measurements[name]
+        regular = [epoch for epoch in epochs if epoch["stall"] < MAX_STALL * epoch["seconds"]]
+        regular = regular or epochs
         network = name.split(",")[0]
         row = {
-            **about[name],
-            **summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in calm]),
+            **facts[name],
+            **summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in regular]),
             "with_stalls": summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in epochs]),
-            "stalled": len(epochs) - len(calm),
+            "stalled": len(epochs) - len(regular),
             "longest_stall": max(epoch["stall"] for epoch in epochs),
             "val_accuracy": epochs[-1]["val_accuracy"],
         }
-        row["rate"] = about[f"{network}, plain Keras"]["flops"] / row["median"] * 1e6
+        row["rate"] = facts[f"{network}, plain Keras"]["flops"] / row["median"] * 1e6
         row["share"] = row["rate"] / limit["median"]
         rows[name] = row
     return {
         "limit": limit,
         "training": rows,
-        "validated": about["dropout_cnn, ours"]["validated"],
-        "images": answers["dropout_cnn, ours"][0]["images"],
+        "validated": facts["dropout_cnn, this project"]["validated"],
+        "images": measurements["dropout_cnn, this project"][0]["images"],
     }
 
 
 def measure_prediction() -> dict[str, Any]:
-    about, answers = take_turns(PREDICTION, rounds=3)
+    """Measure the prediction of the test set and of single images for every program."""
+    facts, measurements = measure_in_turns(PREDICTION, rounds=3)
     rows = {}
-    for name, turns in answers.items():
-        singles = sorted(1e3 * seconds for turn in turns for seconds in turn["one_image"])
+    for name, turns in measurements.items():
+        latencies = sorted(1e3 * seconds for turn in turns for seconds in turn["one_image"])
         rows[name] = {
             "evaluation": summary([turn["evaluation"] for turn in turns]),
-            "p50": singles[len(singles) // 2],
-            "p99": singles[int(len(singles) * 0.99)],
+            "p50": latencies[len(latencies) // 2],
+            "p99": latencies[int(len(latencies) * 0.99)],
         }
-    return {"prediction": {name: rows.get(name, about[name]) for name in PREDICTION}}
+    return {"prediction": {name: rows.get(name, facts[name]) for name in PREDICTION}}
 
 
 def measure_cost() -> dict[str, Any]:
-    """µs an image of our training, by number of images and by size of the batch."""
-    worker = Worker("our_cost")
+    """Measure the training time per image, in µs, by number of images and by batch size."""
+    worker = Worker("project_cost")
     settings = {*((images, 256) for images in SIZES), *((SIZES[0], batch) for batch in BATCHES)}
     times = {setting: [] for setting in settings}
     for number in range(4):
-        print(f"cost, round {number} of 3", flush=True)
+        print(f"training time per image, round {number} of 3", flush=True)
         for images, batch in sorted(settings):
             seconds = worker.turn(images=images, batch_size=batch)["seconds"]
-            if number:  # the first one is left out
+            if number:  # round 0 includes tracing and is not counted
                 times[images, batch].append(1e6 * seconds / images)
     worker.stop()
     return {
@@ -198,8 +207,8 @@ def measure_cost() -> dict[str, Any]:
 
 
 def measure_start_up() -> dict[str, Any]:
-    """Seconds of --help, of the bare import of TensorFlow and to the first batch, and peak memory
-    in GB.
+    """Measure the time of --help, of importing TensorFlow and until the first batch is trained, in
+    seconds, and the peak memory in GB.
     """
     times = {"help": [], "import": [], "first_batch": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +230,7 @@ def measure_start_up() -> dict[str, Any]:
 
 
 def run(*command: str) -> tuple[float, float]:
-    """Return the seconds and the peak memory, in GB, of a Python process."""
+    """Run Python with arguments and return its time in seconds and its peak memory in GB."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command],
@@ -237,7 +246,7 @@ def run(*command: str) -> tuple[float, float]:
 
 
 def seconds_to_first_batch(folder: str) -> float:
-    """Run train_cnn.py in a terminal until its progress bar shows the first batches."""
+    """Return the time until the progress bar of train_cnn.py shows the first batches."""
     begin = time.perf_counter()
     pid, terminal = pty.fork()
     if not pid:
@@ -247,9 +256,9 @@ def seconds_to_first_batch(folder: str) -> float:
             [sys.executable, "train_cnn.py", "--limit", "600", "--runs-dir", folder],
             default_environment(),
         )
-    shown = b""
-    while not re.search(rb"\d+/\d+\x1b", shown):
-        shown += os.read(terminal, 1000)
+    output = b""
+    while not re.search(rb"\d+/\d+\x1b", output):
+        output += os.read(terminal, 1000)
     seconds = time.perf_counter() - begin
     os.kill(pid, 9)
     os.waitpid(pid, 0)
@@ -257,19 +266,19 @@ def seconds_to_first_batch(folder: str) -> float:
     return seconds
 
 
-# What is written.
+# Output.
 
 
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     training, plain = results["training"], None
     lines = [
-        f"{results['machine']}; {results['versions']}. The limit, the best float32 matrix product: "
+        f"{results['machine']}; {results['versions']}. The fastest float32 matrix product has "
         f"{results['limit']['median'] / 1e9:.0f} GFLOP/s "
         f"(spread {results['limit']['spread']:.0%}).",
         "",
-        "| an epoch of training, with validation | µs an image | spread | GFLOP/s | of the limit "
-        "| ÷ plain Keras | ÷ plain Keras with its stalls |",
+        "| one epoch of training with validation | µs per image | spread | GFLOP/s | "
+        "fraction of the matrix product | relative time | relative time with stalls |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in training.items():
@@ -277,20 +286,23 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"| {name} | {row['missing']} is not installed | | | | | |")
             continue
         plain = row if name.endswith("plain Keras") else plain
-        noisy = " (too noisy)" if max(row["spread"], plain["spread"]) > NOISY else ""
-        batch = f", batch {row['batch_size']}" if "batch_size" in row else ""
+        large = " (large spread)" if max(row["spread"], plain["spread"]) > MAX_SPREAD else ""
+        batch = f", batch size {row['batch_size']}" if "batch_size" in row else ""
         spread = f"{row['spread']:.0%}" if row["n"] > 1 else "n = 1"
         lines.append(
             f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
-            f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{noisy} | "
+            f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{large} | "
             f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |"
         )
     lines += [
         "",
-        f"Medians of the calm epochs, of {results['images']:,} images each. {stalls(training)} "
-        f"{same_learning(results)}",
+        f"Times are medians of epochs with {results['images']:,} images; the spread is the "
+        "interquartile range divided by the median. Relative times are divided by that of plain "
+        "Keras. A stall is a delay at the end of an epoch; the last column includes stalled "
+        f"epochs. {stall_sentence(training)} {accuracy_sentence(results)}",
         "",
-        "| prediction by `dropout_cnn` | 10,000 images, s | one image, p50, ms | p99, ms |",
+        "| prediction with `dropout_cnn` | 10,000 images, s | one image, median, ms | "
+        "one image, 99th percentile, ms |",
         "|---|---|---|---|",
     ]
     for name, row in results["prediction"].items():
@@ -302,71 +314,72 @@ def table(results: dict[str, Any]) -> str:
         )
     start, memory = results["start_up"], results["memory"]
     largest = results["by_images"][SIZES[-1]]
-    off = max(abs(cost / largest - 1) for cost in results["by_images"].values())
+    deviation = max(abs(cost / largest - 1) for cost in results["by_images"].values())
     lines += [
         "",
-        f"`--help` answers in {start['help']:.1f} s. The first batch is trained "
-        f"{start['first_batch']:.1f} s "
-        f"after the command, of which the bare import of TensorFlow takes {start['import']:.1f} s. "
-        f"`train_cnn.py` needs {memory['train_cnn.py']:.2f} GB of memory, `evaluate_model.py` "
-        f"{memory['evaluate_model.py']:.2f} GB and {results['evaluate_model.py']:.0f} s. "
-        f"From {SIZES[0]:,} to {SIZES[-1]:,} images the time an image takes differs by up to "
-        f"{off:.0%}.",
+        f"`--help` takes {start['help']:.1f} s. The first batch is trained after "
+        f"{start['first_batch']:.1f} s; importing TensorFlow alone takes {start['import']:.1f} s. "
+        f"`train_cnn.py` needs {memory['train_cnn.py']:.2f} GB of memory. `evaluate_model.py` "
+        f"needs {memory['evaluate_model.py']:.2f} GB and {results['evaluate_model.py']:.0f} s. "
+        f"From {SIZES[0]:,} to {SIZES[-1]:,} images, the training time per image differs by up to "
+        f"{deviation:.0%}.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def stalls(training: dict[str, Any]) -> str:
-    """Return a sentence on the epochs that were held up at their end."""
+def stall_sentence(training: dict[str, Any]) -> str:
+    """Return a sentence about the stalled epochs."""
     stalled = {name: row for name, row in training.items() if row.get("stalled")}
     if not stalled:
-        return "No epoch was held up at its end."
+        return "No epoch stalled."
     return (
-        "Held up at its end: "
+        "Stalled epochs: "
         + "; ".join(
-            f"{name}, {row['stalled']} of {row['with_stalls']['n']} epochs, "
-            f"by up to {row['longest_stall']:.1f} s"
+            f"{name}, {row['stalled']} of {row['with_stalls']['n']}, "
+            f"for up to {row['longest_stall']:.1f} s"
             for name, row in stalled.items()
         )
         + "."
     )
 
 
-def same_learning(results: dict[str, Any]) -> str:
-    """Return a sentence that compares the accuracies of both sides on the same validation
-    images.
+def accuracy_sentence(results: dict[str, Any]) -> str:
+    """Return a sentence that compares the validation accuracies of plain Keras and this project.
+
+    Exits if a network has another number of parameters in plain Keras.
     """
     training, validated = results["training"], results["validated"]
     parts = []
     for name, row in training.items():
-        if name.endswith("ours"):
-            plain = training[name.replace("ours", "plain Keras")]
+        if name.endswith("this project"):
+            plain = training[name.replace("this project", "plain Keras")]
             if plain["parameters"] != row["parameters"]:
                 sys.exit(
                     f"{name}: {row['parameters']} parameters, plain Keras has {plain['parameters']}"
                 )
             mean = (plain["val_accuracy"] + row["val_accuracy"]) / 2
-            # Two standard deviations of the difference of two shares.
-            noise = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
-            verdict = (
-                "within"
-                if abs(row["val_accuracy"] - plain["val_accuracy"]) <= noise
-                else "NOT within"
-            )
+            # Two standard deviations of the difference between two proportions.
+            tolerance = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
+            significant = abs(row["val_accuracy"] - plain["val_accuracy"]) > tolerance
             parts.append(
                 f"{name.split(',')[0]} {plain['val_accuracy']:.1%} and {row['val_accuracy']:.1%}, "
-                f"{verdict} the noise of ± {noise:.1%}"
+                f"{'SIGNIFICANTLY' if significant else 'not significantly'} different (two "
+                f"standard deviations of the difference: {100 * tolerance:.1f} points)"
             )
     accuracies = "; ".join(parts)
-    return f"Validation accuracy of plain Keras and ours after {ROUNDS + 1} epochs: {accuracies}."
+    return (
+        f"Validation accuracy of plain Keras and this project after {ROUNDS + 1} epochs: "
+        f"{accuracies}."
+    )
 
 
-def picture(results: dict[str, Any]) -> Figure:
+def figure_of(results: dict[str, Any]) -> Figure:
+    """Return the figure: training time of every program, and by number of images and batch size."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    bars, cost = figure.subplots(1, 2, width_ratios=(1.3, 1))
+    bars, curves = figure.subplots(1, 2, width_ratios=(1.3, 1))
     rows = {name: row for name, row in results["training"].items() if "missing" not in row}
-    colours = [BLUE if "ours" in name else "0.65" for name in rows]
-    drawn = bars.barh(
+    colours = [BLUE if "this project" in name else "0.65" for name in rows]
+    container = bars.barh(
         list(rows),
         [row["median"] for row in rows.values()],
         color=colours,
@@ -374,74 +387,70 @@ def picture(results: dict[str, Any]) -> Figure:
         ecolor="0.3",
     )
     bars.bar_label(
-        drawn,
+        container,
         [f" {row['median']:.0f}" for row in rows.values()],
         label_type="center",
         color="white",
     )
     bars.invert_yaxis()
-    bars.set(xlabel="µs an image", title="An epoch of training with validation")
-    cost.plot(
+    bars.set(xlabel="Time per image, µs", title="One epoch of training with validation")
+    curves.plot(
         results["by_images"].keys(),
         results["by_images"].values(),
         "o-",
         color=BLUE,
-        label="images, in batches of 256",
+        label="by number of images, batch size 256",
     )
-    cost.plot(
+    curves.plot(
         results["by_batch"].keys(),
         results["by_batch"].values(),
         "s--",
         color=RED,
-        label=f"size of the batch, {SIZES[0]:,} images",
+        label=f"by batch size, {SIZES[0]:,} images",
     )
-    cost.set(
+    curves.set(
         xscale="log",
-        xlabel="Images, or images in a batch",
-        ylabel="µs an image",
+        xlabel="Number of images, or batch size",
+        ylabel="Time per image, µs",
         ylim=(0, None),
-        title="How the cost grows (dropout_cnn)",
+        title="Training time per image of dropout_cnn in this project",
     )
     ticks = (*BATCHES[::2], *SIZES[::3])
-    cost.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    cost.minorticks_off()
-    cost.grid(alpha=0.3)
-    cost.legend(loc="lower center")
+    curves.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    curves.minorticks_off()
+    curves.grid(alpha=0.3)
+    curves.legend(loc="lower center")
     return figure
 
 
-def machine() -> str:
-    """Return the processor's name and the number of cores."""
-    with contextlib.suppress(OSError):
-        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        if name:
-            return f"{name[1]}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
 def versions() -> str:
+    """Return the versions of Python and of the packages that are compared."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = [f"Python {platform.python_version()}"]
+    texts = [f"Python {platform.python_version()}"]
     for package in ("tensorflow", "keras", "torch", "onnxruntime"):
         with contextlib.suppress(PackageNotFoundError):
-            found.append(f"{package} {version(package)}")
-    return ", ".join(found)
+            texts.append(f"{package} {version(package)}")
+    return ", ".join(texts)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--output-dir", type=Path, default=ROOT / "benchmarks/results", help="(%(default)s)"
+        "--output-dir",
+        type=Path,
+        default=ROOT / "benchmarks/results",
+        metavar="DIR",
+        help="folder for the results (default: benchmarks/results)",
     )
     folder = parser.parse_args(argv).output_dir
 
     def work() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        source.find()  # fetched now, not while the clock runs
+        source.find()  # downloads the data before the measurements
         begin = time.perf_counter()
         results = {
-            "machine": machine(),
+            "machine": runtime.processor(),
             "versions": versions(),
             **measure_start_up(),
             **measure_training(),
@@ -451,7 +460,7 @@ def main(argv: list[str] | None = None) -> int:
         results["seconds"] = time.perf_counter() - begin
         (folder / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
         (folder / "speed.md").write_text(table(results))
-        picture(results).savefig(folder / "speed.png", dpi=150)
+        figure_of(results).savefig(folder / "speed.png", dpi=150)
         print(
             f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
             f"Saved {folder}/speed.md, speed.json and speed.png"

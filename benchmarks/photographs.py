@@ -1,12 +1,12 @@
-"""Measure what photo.py keeps of a network's accuracy, and how often pictures of other things are
-called unsure.
+"""Measure the accuracy on synthetic photos and the warnings for out-of-distribution pictures.
 
     python -m benchmarks.photographs --run pretrained/best
 
-Every test image is rendered as a photograph of chance, read again, and classified. Then pictures of
-noise, drawings, digits and textures are, whose generators were written after the rule of
-fmnist/evaluation/ood.py was chosen, by others; its limits are by the validation images. Prints two
-tables and draws docs/photographs.png.
+Renders every test image as a photo with random properties, converts the photo back into a model
+input (fmnist/inference/photo.py) and classifies it. Then classifies out-of-distribution pictures:
+noise, drawings, digits and textures. Their generators were written independently, after the rule of
+fmnist/evaluation/ood.py was chosen; the limits of the rule come from validation images. Prints two
+tables and saves docs/photographs.png.
 """
 
 import io
@@ -26,9 +26,9 @@ from fmnist.inference import photo
 from fmnist.source import CLASS_NAMES
 
 ROOT = Path(__file__).parent.parent
-ORIENTATION = 0x0112  # of EXIF
-# What a camera makes of an upright picture that a viewer turns back by this orientation.
-TURNED = {
+ORIENTATION = 0x0112  # EXIF tag
+# Transformation of an upright picture that a viewer reverses, by EXIF orientation.
+TRANSFORMATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,18 +37,18 @@ TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-GROUNDS = {"white": (0.92, 1.0), "grey": (0.35, 0.65), "dark": (0.02, 0.15)}
-CONTRAST = 0.3  # of object and ground, at least, of full scale
-SIDE = 224  # pixels of a picture of something else
-SHOWN = 6
+BACKGROUNDS = {"white": (0.92, 1.0), "grey": (0.35, 0.65), "dark": (0.02, 0.15)}
+MIN_CONTRAST = 0.3  # difference in brightness between object and background, of full scale
+SIDE = 224  # width and height of an out-of-distribution picture, in pixels
+SHOWN = 6  # photos in the figure
 
 
 def photograph(image: np.ndarray, rng: np.random.Generator) -> bytes:
-    """Return a JPEG file of an image (28, 28) in [0, 1] as somebody might have taken its object.
+    """Return an image (28, 28) in [0, 1] rendered as a photo, as the content of a JPEG file.
 
-    Of chance are: size and shape of the picture, size and place of the object, the colours of
-    ground and object and which of both is lighter, light that falls off to one side, a ground that
-    changes its grey, noise, the compression, and how the camera was held.
+    Random are: the size of the photo, the size and position of the object, the colours of
+    background and object, which of them is lighter, a brightness gradient of the background and of
+    the light, noise, the JPEG quality, and the EXIF orientation.
     """
     height, width = rng.choice([(480, 640), (640, 480), (512, 512), (320, 480), (960, 720)])
     edge = round(min(height, width) * rng.uniform(0.35, 0.9))
@@ -59,51 +59,53 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> bytes:
     )
     shape[top : top + edge, left : left + edge, 0] = np.clip(enlarged, 0, 1)
 
-    ground, colour = colours(rng)
-    grounds = ground + np.float32(rng.uniform(-0.15, 0.15)) * slope(height, width, rng)
-    light = 1 - np.float32(rng.uniform(0, 0.3)) * (slope(height, width, rng) + 1) / 2
-    pixels = light * (grounds + shape * (colour - grounds))
+    plain_background, colour = colours(rng)
+    gradient = np.float32(rng.uniform(-0.15, 0.15)) * plane(height, width, rng)
+    background = plain_background + gradient
+    light = 1 - np.float32(rng.uniform(0, 0.3)) * (plane(height, width, rng) + 1) / 2
+    pixels = light * (background + shape * (colour - background))
     pixels += np.float32(rng.uniform(0, 0.02)) * rng.standard_normal(pixels.shape, np.float32)
     picture = Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8))
 
     exif, orientation = Image.Exif(), int(rng.integers(1, 9))
     exif[ORIENTATION] = orientation
-    if orientation in TURNED:
-        picture = picture.transpose(TURNED[orientation])
+    if orientation in TRANSFORMATIONS:
+        picture = picture.transpose(TRANSFORMATIONS[orientation])
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=int(rng.integers(50, 96)), exif=exif)
     return stream.getvalue()
 
 
 def colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the colours of a ground and of an object that is darker or lighter, (3,) in [0, 1]."""
-    ground = (rng.uniform(*GROUNDS[rng.choice(list(GROUNDS))]) + rng.uniform(-0.05, 0.05, 3)).clip(
-        0, 1
+    """Return random colours of a background and of a darker or lighter object, (3,) in [0, 1]."""
+    brightness = rng.uniform(*BACKGROUNDS[rng.choice(list(BACKGROUNDS))])
+    background = (brightness + rng.uniform(-0.05, 0.05, 3)).clip(0, 1)
+    darker, lighter = (
+        (0, background.mean() - MIN_CONTRAST),
+        (background.mean() + MIN_CONTRAST, 1),
     )
-    ranges = [(0, ground.mean() - CONTRAST), (ground.mean() + CONTRAST, 1)]
-    least, most = ranges[
-        rng.choice([number for number, (low, high) in enumerate(ranges) if low < high])
-    ]
+    ranges = [bounds for bounds in (darker, lighter) if bounds[0] < bounds[1]]
+    low, high = ranges[rng.choice(len(ranges))]
     while True:
         colour = rng.uniform(0, 1, 3)
-        if least <= colour.mean() <= most:
-            return ground.astype(np.float32), colour.astype(np.float32)
+        if low <= colour.mean() <= high:
+            return background.astype(np.float32), colour.astype(np.float32)
 
 
-def slope(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a plane (height, width, 1) from -1 to 1 that rises in some direction."""
+def plane(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a plane (height, width, 1) that rises from -1 to 1 in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
-    plane = np.add.outer(
+    values = np.add.outer(
         np.sin(angle) * np.linspace(-1, 1, height), np.cos(angle) * np.linspace(-1, 1, width)
     )
-    return (plane / np.abs(plane).max()).astype(np.float32)[..., None]
+    return (values / np.abs(values).max()).astype(np.float32)[..., None]
 
 
-# Pictures of other things, (SIDE, SIDE) in [0, 1], light on black.
+# Out-of-distribution pictures: (SIDE, SIDE) in [0, 1], a light object on black.
 
 
 def noise(rng: np.random.Generator) -> np.ndarray:
-    """Speckles or clouds of several sizes."""
+    """Return speckles, or clouds of several sizes."""
     if rng.random() < 0.5:
         grains = rng.gamma(rng.uniform(0.5, 4), size=(rng.integers(20, SIDE),) * 2)
         return stretched(enlarge(grains))
@@ -113,25 +115,27 @@ def noise(rng: np.random.Generator) -> np.ndarray:
 
 
 def drawing(rng: np.random.Generator) -> np.ndarray:
-    """A spiral, a flower, a tree, a face or a graph."""
+    """Return a drawing of a flower, a spiral, a tree, a face or a graph."""
     picture = Image.new("L", (SIDE, SIDE))
-    pen, centre, wide = ImageDraw.Draw(picture), SIDE / 2, int(rng.integers(3, 10))
+    pen, centre, pen_width = ImageDraw.Draw(picture), SIDE / 2, int(rng.integers(3, 10))
     kind = rng.integers(5)
     if kind < 2:
         angles = np.linspace(0, rng.uniform(4, 12) * np.pi if kind else 2 * np.pi, 400)
         radii = angles / angles[-1] if kind else np.abs(np.cos(rng.integers(2, 6) * angles))
-        curve(pen, centre + 95 * radii * np.cos(angles), centre + 95 * radii * np.sin(angles), wide)
+        x, y = centre + 95 * radii * np.cos(angles), centre + 95 * radii * np.sin(angles)
+        curve(pen, x, y, pen_width)
     elif kind == 2:
 
-        def branch(x, y, angle, long, left):
-            x2, y2 = x + long * np.cos(angle), y - long * np.sin(angle)
-            curve(pen, [x, x2], [y, y2], max(2, left * wide // 4))
-            for turn in rng.uniform(0.2, 0.8, 2) * (-1, 1) if left else ():
-                branch(x2, y2, angle + turn, long * 0.75, left - 1)
+        def branch(x, y, angle, length, levels):
+            x2, y2 = x + length * np.cos(angle), y - length * np.sin(angle)
+            curve(pen, [x, x2], [y, y2], max(2, levels * pen_width // 4))
+            for turn in rng.uniform(0.2, 0.8, 2) * (-1, 1) if levels else ():
+                branch(x2, y2, angle + turn, length * 0.75, levels - 1)
 
         branch(centre, SIDE - 10, np.pi / 2, 60, 4)
     elif kind == 3:
-        pen.ellipse((centre - 90, centre - 90, centre + 90, centre + 90), outline=255, width=wide)
+        outline = (centre - 90, centre - 90, centre + 90, centre + 90)
+        pen.ellipse(outline, outline=255, width=pen_width)
         for side in (-1, 1):
             x, y = centre + side * rng.uniform(25, 45), centre - rng.uniform(15, 40)
             pen.ellipse((x - 10, y - 10, x + 10, y + 10), fill=255)
@@ -139,7 +143,7 @@ def drawing(rng: np.random.Generator) -> np.ndarray:
             (centre - 50, centre - 30, centre + 50, centre + 55),
             *((20, 160) if rng.random() < 0.5 else (200, 340)),
             fill=255,
-            width=wide,
+            width=pen_width,
         )
     else:
         x = np.linspace(10, SIDE - 10, 200)
@@ -147,18 +151,19 @@ def drawing(rng: np.random.Generator) -> np.ndarray:
             rng.normal() * np.sin(rng.uniform(1, 12) * x / SIDE + rng.uniform(0, 6))
             for _ in range(4)
         )
-        curve(pen, x, 20 + (SIDE - 40) * stretched(waves), wide)
-        curve(pen, [10, 10, SIDE - 10], [10, SIDE - 10, SIDE - 10], wide)
+        curve(pen, x, 20 + (SIDE - 40) * stretched(waves), pen_width)
+        curve(pen, [10, 10, SIDE - 10], [10, SIDE - 10, SIDE - 10], pen_width)
     return np.asarray(picture) / 255
 
 
 def digit(rng: np.random.Generator) -> np.ndarray:
-    """A digit written by hand (scikit-learn's) or printed, in letters with serifs."""
+    """Return a handwritten digit from scikit-learn, or a digit printed in a serif font."""
     if rng.random() < 0.5:
         import sklearn.datasets
 
-        written = sklearn.datasets.load_digits().images
-        large = Image.fromarray((written[rng.integers(len(written))] / 16).astype(np.float32))
+        handwritten = sklearn.datasets.load_digits().images
+        small = handwritten[rng.integers(len(handwritten))] / 16
+        large = Image.fromarray(small.astype(np.float32))
         return np.pad(
             np.clip(large.resize((SIDE - 64, SIDE - 64), Image.Resampling.BICUBIC), 0, 1), 32
         )
@@ -181,7 +186,7 @@ def digit(rng: np.random.Generator) -> np.ndarray:
 
 
 def texture(rng: np.random.Generator) -> np.ndarray:
-    """Cells, rings, bricks or a weave."""
+    """Return a texture: cells, rings, bricks or a weave."""
     y, x = np.mgrid[:SIDE, :SIDE] + rng.uniform(0, SIDE)
     kind, length = rng.integers(4), rng.uniform(8, 40)
     if kind == 0:
@@ -189,8 +194,8 @@ def texture(rng: np.random.Generator) -> np.ndarray:
         seeds[tuple(rng.integers(0, SIDE, (2, rng.integers(30, 300))))] = 0
         return stretched(ndimage.distance_transform_edt(seeds))
     if kind == 1:
-        bent = 6 * ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 12) * 12
-        return stretched(np.sin(2 * np.pi * (np.hypot(x - SIDE, y - SIDE) + bent) / length))
+        distortion = 6 * ndimage.gaussian_filter(rng.normal(size=(SIDE, SIDE)), 12) * 12
+        return stretched(np.sin(2 * np.pi * (np.hypot(x - SIDE, y - SIDE) + distortion) / length))
     if kind == 2:
         row = y // length
         joints = ((y % length) < length / 6) | (
@@ -207,93 +212,112 @@ def texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def curve(pen: ImageDraw.ImageDraw, x: Iterable[float], y: Iterable[float], width: int) -> None:
+    """Draw a white line through points."""
     pen.line(
         [*zip(map(float, x), map(float, y), strict=True)], fill=255, width=width, joint="curve"
     )
 
 
 def enlarge(values: np.ndarray) -> np.ndarray:
+    """Return values enlarged to (SIDE, SIDE)."""
     return np.asarray(
         Image.fromarray(values.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     )
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
+    """Return values scaled to [0, 1]."""
     return (values - values.min()) / np.ptp(values)
 
 
-def on_ground(values: np.ndarray, rng: np.random.Generator, framed: bool) -> np.ndarray:
-    """Return the picture as (height, width, 3) uint8 in two colours; framed: with that of the
-    ground around it.
+def coloured(values: np.ndarray, rng: np.random.Generator, margin: bool) -> np.ndarray:
+    """Return a picture (height, width, 3) uint8 in two random colours.
+
+    Args:
+        values: (SIDE, SIDE) in [0, 1], from the colour of the background to that of the object.
+        rng: random generator.
+        margin: whether a margin of background is added on all sides.
     """
-    ground, colour = colours(rng)
-    values = np.pad(values, SIDE // 4) if framed else values
-    return (
-        ((ground + values[..., None].astype(np.float32) * (colour - ground)) * 255)
-        .round()
-        .astype(np.uint8)
-    )
+    background, colour = colours(rng)
+    values = np.pad(values, SIDE // 4) if margin else values
+    pixels = background + values[..., None].astype(np.float32) * (colour - background)
+    return (pixels * 255).round().astype(np.uint8)
 
 
-OTHERS = {"noise": noise, "drawings": drawing, "digits": digit, "textures": texture}
+OOD_KINDS = {"noise": noise, "drawings": drawing, "digits": digit, "textures": texture}
 
 
-def other_photos(kind: str, count: int, framed: bool) -> list[photo.Photo]:
-    """Return Photos of one kind of OTHERS."""
-    rngs = (np.random.default_rng([list(OTHERS).index(kind), number]) for number in range(count))
-    pictures = (on_ground(OTHERS[kind](rng), rng, framed) for rng in rngs)
+def ood_photos(kind: str, count: int, margin: bool) -> list[photo.Photo]:
+    """Return photos of out-of-distribution pictures.
+
+    Args:
+        kind: key of OOD_KINDS.
+        count: number of photos.
+        margin: see coloured().
+    """
+    kind_index = list(OOD_KINDS).index(kind)
+    rngs = (np.random.default_rng([kind_index, number]) for number in range(count))
+    pictures = (coloured(OOD_KINDS[kind](rng), rng, margin) for rng in rngs)
     return [
         photo.convert(np.asarray(photo.reduced(Image.fromarray(picture)))) for picture in pictures
     ]
 
 
-def measure(classifier: Any, test: Any, count: int, others: int) -> Figure:
-    """Print the tables and return the figure."""
+def measure(classifier: Any, test: Any, count: int, ood_count: int) -> Figure:
+    """Print the tables and return the figure.
+
+    Args:
+        classifier: classifier.Classifier.
+        test: data.Part with the test set.
+        count: number of test images.
+        ood_count: number of out-of-distribution pictures per kind.
+    """
     from tools.prediction import figures, pictures
 
     files = [
-        photograph(image[..., 0], np.random.default_rng(number))
-        for number, image in enumerate(pictures.track(test.images[:count], "Photographs"))
+        photograph(image[..., 0], np.random.default_rng(index))
+        for index, image in enumerate(pictures.track(test.images[:count], "Rendering photos"))
     ]
-    photos = [photo.read(io.BytesIO(file)) for file in pictures.track(files, "Reading")]
+    photos = [photo.read(io.BytesIO(file)) for file in pictures.track(files, "Reading photos")]
     labels = test.labels[:count]
     plain = [photo.Photo(None, image, None, []) for image in test.images[:count]]
-    print("| | accuracy, % | called unsure, % | accuracy of the others, % |\n|---|---|---|---|")
+    print(
+        "| pictures | accuracy, % | uncertain, % | accuracy of the certain predictions, % |\n"
+        "|---|---|---|---|"
+    )
     accuracies = []
-    for name, group in (("test images", plain), ("the same as photographs", photos)):
+    for name, group in (("test images", plain), ("test images rendered as photos", photos)):
         probabilities, warnings = classifier.classify(group)
-        correct, uncertain = (
-            probabilities.argmax(axis=1) == labels,
-            np.array([bool(reasons) for reasons in warnings]),
-        )
+        correct = probabilities.argmax(axis=1) == labels
+        uncertain = np.array([bool(reasons) for reasons in warnings])
         accuracies.append(correct.mean())
         print(
-            f"| {name} | {correct.mean():.2%} | {uncertain.mean():.1%} | "
-            f"{correct[~uncertain].mean():.2%} |"
+            f"| {name} | {100 * correct.mean():.2f} | {100 * uncertain.mean():.1f} | "
+            f"{100 * correct[~uncertain].mean():.2f} |"
         )
     low, high = metrics.accuracy_interval(accuracies[1], count)
     print(
-        f"\nKept: {accuracies[1] / accuracies[0]:.1%} of the accuracy, of {count:,} images "
-        f"(95 % interval of the photographs' accuracy: {low:.2%} to {high:.2%}).\n"
+        f"\nThe photos of {count:,} test images keep {accuracies[1] / accuracies[0]:.1%} of the "
+        f"accuracy (95 % confidence interval of their accuracy: {low:.2%} to {high:.2%}).\n"
     )
 
     print(
-        f"| called unsure, of {others} each | on a plain ground | filling the picture |\n"
-        "|---|---|---|"
+        f"| uncertain, % of {ood_count} pictures per kind | plain background | filling the frame "
+        "|\n|---|---|---|"
     )
-    for kind in OTHERS:
+    for kind in OOD_KINDS:
         rates = []
-        for framed in (True, False):
-            _, warnings = classifier.classify(other_photos(kind, others, framed))
+        for margin in (True, False):
+            _, warnings = classifier.classify(ood_photos(kind, ood_count, margin))
             rates.append(np.mean([bool(reasons) for reasons in warnings]))
-        print(f"| {kind} | {rates[0]:.1%} | {rates[1]:.1%} |")
+        print(f"| {kind} | {100 * rates[0]:.1f} | {100 * rates[1]:.1f} |")
     shown = photos[:SHOWN]
     probabilities, warnings = classifier.classify(shown)
     return figures.photographs(
         shown,
         probabilities,
         [
-            f"{CLASS_NAMES[label]}{' (uncertain)' * bool(reasons)}"
+            f"{CLASS_NAMES[label]} (uncertain)" if reasons else CLASS_NAMES[label]
             for label, reasons in zip(labels, warnings, strict=False)
         ],
         CLASS_NAMES,
@@ -303,18 +327,20 @@ def measure(classifier: Any, test: Any, count: int, others: int) -> Figure:
 def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
-    parser.add_argument("--data-dir", type=cli.path, help="folder with the four files")
+    cli.add_data_dir(parser)
     parser.add_argument(
         "--images",
         type=cli.number(int, SHOWN, 10_001),
         default=10_000,
-        help="test images (%(default)s)",
+        metavar="N",
+        help="number of test images that are rendered as photos (default: %(default)s)",
     )
     parser.add_argument(
-        "--others",
+        "--ood-images",
         type=cli.number(int, 1, 1e5),
         default=500,
-        help="other pictures of a kind (%(default)s)",
+        metavar="N",
+        help="number of out-of-distribution pictures per kind (default: %(default)s)",
     )
     options = parser.parse_args(argv)
 
@@ -327,7 +353,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Run: {run}\n")
         classifier = load_classifier(run)
         figure = measure(
-            classifier, data.load(options.data_dir).test, options.images, options.others
+            classifier, data.load(options.data_dir).test, options.images, options.ood_images
         )
         figure.savefig(ROOT / "docs/photographs.png", dpi=110)
 

@@ -1,4 +1,4 @@
-"""Calls in processes of their own, so that what TensorFlow keeps does not add up."""
+"""Call functions in new processes, so that the memory of TensorFlow does not accumulate."""
 
 import contextlib
 import multiprocessing
@@ -16,13 +16,18 @@ class ProcessError(cli.UserError):
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Return what a function of a module returns in a new process, or raise what it raises.
+    """Call a function in a new process and return its result, or raise its exception.
 
-    On Ctrl-C or SIGTERM, the process gets SIGTERM, so that a training is saved. The exception has
-    the message of the KeyboardInterrupt of the function, if that raises one.
+    On Ctrl-C or SIGTERM, the process receives SIGTERM, so that a training is saved. The
+    KeyboardInterrupt here has the message of the one in the process.
+
+    Args:
+        function: function of a module, because it is pickled by name.
+        arguments: positional arguments of the function.
+        options: keyword arguments of the function.
 
     Raises:
-        ProcessError: where the process was killed, or crashed.
+        ProcessError: if the process was killed or crashed.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
@@ -34,7 +39,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any, **options: Any
         except BrokenProcessPool:
             raise ProcessError(
                 f"{function.__name__}() was killed or crashed, most likely out of memory; close "
-                "other programs and start again"
+                "other programs and try again"
             ) from None
         except KeyboardInterrupt as interrupt:
             for process in multiprocessing.active_children():
@@ -46,9 +51,10 @@ def in_own_process(function: Callable[..., Any], *arguments: Any, **options: Any
 
 @contextlib.contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Block SIGINT, also in the processes that start meanwhile, where it stays blocked.
+    """Block SIGINT; processes that start meanwhile inherit the block and keep it.
 
-    A terminal sends it to all processes, and one that is still importing prints a traceback.
+    A terminal sends SIGINT to all processes, and a process that is still importing would print a
+    traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

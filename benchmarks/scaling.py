@@ -1,10 +1,9 @@
-"""How much faster a sweep is on several workers: the same trainings on one core, on both, and on a
-worker for each.
+"""Measure the time of a comparison with one worker on one core, with two, and on both cores.
 
-    python -m benchmarks.scaling                  some ten minutes
+    python -m benchmarks.scaling                  about ten minutes
 
-The three ways take turns, each in processes of its own; medians are compared. Needs Linux and two
-cores.
+The configurations take turns, each in its own processes, and the table compares their medians.
+Needs Linux and two cores.
 """
 
 import os
@@ -20,17 +19,22 @@ from fmnist import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTESTANT, SEEDS = "lenet_l2", 4
-WAYS = {  # cores, and options of compare_models.py
-    "one worker of one core": ({0}, ["--workers", "1"]),
-    "two workers of one core": ({0, 1}, ["--workers", "2"]),
-    "one worker of both cores": ({0, 1}, ["--workers", "1"]),
+CONFIGURATIONS = {  # cores, and options of compare_models.py
+    "one worker with one core": ({0}, ["--workers", "1"]),
+    "two workers with one core each": ({0, 1}, ["--workers", "2"]),
+    "one worker with both cores": ({0, 1}, ["--workers", "1"]),
 }
 
 
 def seconds(cores: set[int], options: Sequence[str]) -> float:
-    """Return how long the sweep takes, start-up, evaluation and table included.
+    """Return the time of a comparison, including start-up, evaluation and tables.
 
-    Raises cli.UserError where the sweep fails, which has printed the cause.
+    Args:
+        cores: indices of the cores that the processes may use.
+        options: options of compare_models.py.
+
+    Raises:
+        UserError: if the comparison fails, after it has printed the cause.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -49,37 +53,44 @@ def seconds(cores: set[int], options: Sequence[str]) -> float:
             *options,
         ]
         started = time.perf_counter()
-        sweep = subprocess.run(
+        comparison = subprocess.run(
             command,
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        if sweep.returncode:
-            raise cli.UserError(f"a sweep failed, with exit code {sweep.returncode}")
+        if comparison.returncode:
+            raise cli.UserError(f"a comparison failed with exit code {comparison.returncode}")
         return time.perf_counter() - started
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="number of measurements per configuration (default: %(default)s)",
+    )
+    rounds = parser.parse_args(argv).rounds
 
     def work() -> None:
-        measured = {way: [] for way in WAYS}
+        measured = {name: [] for name in CONFIGURATIONS}
         for _ in range(rounds):
-            for way, arguments in WAYS.items():
-                measured[way].append(seconds(*arguments))
-                print(f"{way}: {measured[way][-1]:.0f} s", flush=True)
-        medians = {way: statistics.median(times) for way, times in measured.items()}
-        slowest = next(iter(medians.values()))
+            for name, arguments in CONFIGURATIONS.items():
+                measured[name].append(seconds(*arguments))
+                print(f"{name}: {measured[name][-1]:.0f} s", flush=True)
+        medians = {name: statistics.median(times) for name, times in measured.items()}
+        first = next(iter(medians.values()))
         print(
-            f"\n| {SEEDS} trainings of {CONTESTANT} | seconds | spread | of the first |\n"
+            f"\n| {SEEDS} trainings of {CONTESTANT} | median time, s | range, % of the median | "
+            "relative time |\n"
             "|---|---|---|---|"
         )
-        for way, median in medians.items():
-            spread = (max(measured[way]) - min(measured[way])) / median
-            print(f"| {way} | {median:.0f} | {spread:.0%} | {median / slowest:.2f} |")
+        for name, median in medians.items():
+            spread = (max(measured[name]) - min(measured[name])) / median
+            print(f"| {name} | {median:.0f} | {100 * spread:.0f} | {median / first:.2f} |")
 
     return cli.exit_code("scaling.py", work)
 

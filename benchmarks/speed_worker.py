@@ -1,9 +1,10 @@
-"""One side of measure_speed.py, in a process of its own.
+"""The programs that measure_speed.py compares, each run in its own process.
 
     python -m benchmarks.speed_worker plain_training dropout_cnn
 
-Gets ready, prints a line of JSON, and then takes one turn for every line of JSON on standard input,
-the turn's options, and answers with a line of JSON: so that the sides can alternate.
+The process prepares one program and prints the facts about it as a line of JSON. For every line of
+JSON on standard input, which contains the options of a turn, it performs one turn and prints the
+measurement as a line of JSON. Therefore several processes can take turns.
 """
 
 import functools
@@ -21,16 +22,16 @@ from benchmarks.processes import in_own_process
 from fmnist import runtime
 from fmnist.config import TrainConfig
 
-LIMIT = 9600  # images of the training benchmarks: 8,800 to train on and 800 to validate
+LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
-Side = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # its turn, and facts about it
+Program = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # function of a turn, and facts
 
 
-# Training. Every turn is one epoch with validation.
+# Training. A turn is one epoch with validation.
 
 
-def plain_training(name: str) -> Side:
-    """model.fit as in most tutorials: float arrays, batch 64, nothing set."""
+def plain_training(name: str) -> Program:
+    """Train with plain Keras as in most tutorials: float arrays, batch size 64."""
     import keras
 
     import data
@@ -53,8 +54,8 @@ def plain_training(name: str) -> Side:
     return turn, facts(model)
 
 
-def plain_epoch() -> Side:
-    """The leaderboard's unit of cost: the same on 55,000 images, without validation."""
+def plain_epoch() -> Program:
+    """Train with plain Keras on 55,000 images, the unit of cost of the leaderboard."""
     import keras
 
     import data
@@ -72,10 +73,8 @@ def plain_epoch() -> Side:
     return turn, facts(model)
 
 
-def our_training(name: str) -> Side:
-    """The set-up of train_cnn.py with its default options, but for the flips, which plain Keras has
-    not.
-    """
+def project_training(name: str) -> Program:
+    """Train as train_cnn.py does, but without flips, which plain Keras does not have either."""
     config = TrainConfig(model=name, limit=LIMIT, augment="none")
     runtime.configure_tensorflow(config.seed, concurrent_operations=2)
     import data
@@ -97,9 +96,11 @@ def our_training(name: str) -> Side:
 
 
 def set_up(config: TrainConfig, dataset: Any) -> tuple[Any, ...]:
-    """Return what train_cnn.train() fits, for a network without whitening and without data pruning.
+    """Prepare a training as train_cnn.train() does, without whitening and data pruning.
 
-    That is the network, its accelerated model, both kinds of batches, and the random stream.
+    Returns:
+        The network, its accelerated training model, the training and the validation batches, and
+        the random stream.
     """
     import keras
     import tensorflow as tf
@@ -128,23 +129,24 @@ def set_up(config: TrainConfig, dataset: Any) -> tuple[Any, ...]:
     return model, fast, training, data.batches(dataset.validation, VALIDATION_BATCH), random_stream
 
 
-def our_training_without_onednn(name: str) -> Side:
-    """As someone who has set the switch has it."""
+def project_training_without_onednn(name: str) -> Program:
+    """Train as project_training(), with oneDNN switched off in the environment."""
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-    return our_training(name)
+    return project_training(name)
 
 
-def our_training_without_determinism(name: str) -> Side:
-    runtime.configure_tensorflow(concurrent_operations=2)  # without a seed: not deterministic yet
+def project_training_without_determinism(name: str) -> Program:
+    """Train as project_training(), with nondeterministic operations."""
+    runtime.configure_tensorflow(concurrent_operations=2)  # no seed, therefore no determinism yet
     import tensorflow as tf
 
-    # our_training() configures TensorFlow again, with a seed
+    # project_training() configures TensorFlow again with a seed, which would enable determinism.
     tf.config.experimental.enable_op_determinism = lambda: None
-    return our_training(name)
+    return project_training(name)
 
 
-def our_cost() -> Side:
-    """Training alone, of any number of images in batches of any size."""
+def project_cost() -> Program:
+    """Train without validation. The options of a turn are number of images and batch size."""
     runtime.configure_tensorflow(0, concurrent_operations=2)
     import data
 
@@ -155,8 +157,8 @@ def our_cost() -> Side:
     def turn(images, batch_size):
         if (images, batch_size) not in set_ups:
             part = data.Part(*(array[:images] for array in everything))
-            few = data.Part(*(array[:10] for array in part))
-            dataset = data.Dataset(part, few, few, "", "")
+            unused = data.Part(*(array[:10] for array in part))
+            dataset = data.Dataset(part, unused, unused, "", "")
             set_ups[images, batch_size] = set_up(TrainConfig(batch_size=batch_size), dataset)
         _, fast_model, training, _, _ = set_ups[images, batch_size]
         return timed_fit(fast_model, images, x=training, shuffle=False)
@@ -165,19 +167,21 @@ def our_cost() -> Side:
 
 
 def timed_fit(model: Any, images: int, **options: Any) -> dict[str, Any]:
-    """Fit one epoch. The stall is what passes between the last batches and the end of their
-    iterators.
+    """Fit one epoch and return its time, its stall and the validation accuracy.
+
+    The stall is the time between the last batch and the end of its iterator, for the training and
+    the validation batches together.
     """
     import keras
 
     clock = {}
-    watch = keras.callbacks.LambdaCallback(
+    timer = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: clock.update(begin=time.perf_counter()),
         on_train_batch_end=lambda batch, logs: clock.update(trained=time.perf_counter()),
     )
-    watch.on_test_begin = lambda logs: clock.update(testing=time.perf_counter())
-    watch.on_test_batch_end = lambda batch, logs: clock.update(tested=time.perf_counter())
-    history = model.fit(epochs=1, verbose=0, callbacks=[watch], **options).history
+    timer.on_test_begin = lambda logs: clock.update(testing=time.perf_counter())
+    timer.on_test_batch_end = lambda batch, logs: clock.update(tested=time.perf_counter())
+    history = model.fit(epochs=1, verbose=0, callbacks=[timer], **options).history
     end = time.perf_counter()
     stall = clock.get("testing", end) - clock["trained"] + end - clock.get("tested", end)
     return {
@@ -189,7 +193,7 @@ def timed_fit(model: Any, images: int, **options: Any) -> dict[str, Any]:
 
 
 def facts(model: Any) -> dict[str, int]:
-    """Return the number of parameters, and the floating-point operations to train on one image."""
+    """Return the numbers of parameters and of floating-point operations per training image."""
     from keras import layers
 
     flops = []
@@ -198,20 +202,21 @@ def facts(model: Any) -> dict[str, int]:
             flops.append(2 * np.prod(layer.kernel.shape) * np.prod(layer.output.shape[1:3]))
         elif isinstance(layer, layers.Dense):
             flops.append(2 * np.prod(layer.kernel.shape))
-    # Forward, and the gradients of weights and inputs; the images need none.
+    # Forward pass, gradients of the weights and gradients of the inputs. The first layer needs no
+    # gradients of its inputs, the images.
     return {"parameters": model.count_params(), "flops": int(3 * sum(flops) - flops[0])}
 
 
 def training_and_validation() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return images and labels of both parts of the training benchmarks."""
+    """Return images and labels of the training and the validation set of the benchmarks."""
     import data
 
     dataset = data.load(limit=LIMIT)
     return [tuple(dataset.train), tuple(dataset.validation)]
 
 
-def torch_training(layout: str) -> Side:
-    """PyTorch at the batch size that is fastest here."""
+def torch_training(layout: str) -> Program:
+    """Train with PyTorch, with the batch size that is fastest on this machine."""
     import torch
     from torch import nn
 
@@ -238,15 +243,15 @@ def torch_training(layout: str) -> Side:
             torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout),
             torch.from_numpy(labels),
         )
-        # Loading imports TensorFlow, which has no place in the process that is measured.
+        # Loading imports TensorFlow, which must not affect the measured process.
         for images, labels in in_own_process(training_and_validation)
     )
 
     def fit(count, batch_size):
         model.train()
-        for chosen in torch.randperm(count).split(batch_size):
+        for indices in torch.randperm(count).split(batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(model(images[chosen]), labels[chosen]).backward()
+            loss_of(model(images[indices]), labels[indices]).backward()
             optimizer.step()
 
     def seconds(batch_size):
@@ -261,15 +266,17 @@ def torch_training(layout: str) -> Side:
         fit(len(labels), fastest)
         model.eval()
         with torch.no_grad():
-            right = sum(
-                (model(some).argmax(1) == true).sum().item()
-                for some, true in zip(val_images.split(250), val_labels.split(250), strict=True)
+            correct = sum(
+                (model(batch).argmax(1) == batch_labels).sum().item()
+                for batch, batch_labels in zip(
+                    val_images.split(250), val_labels.split(250), strict=True
+                )
             )
         return {
             "seconds": time.perf_counter() - begin,
             "stall": 0.0,
             "images": len(labels),
-            "val_accuracy": right / len(val_labels),
+            "val_accuracy": correct / len(val_labels),
         }
 
     return turn, {
@@ -278,11 +285,11 @@ def torch_training(layout: str) -> Side:
     }
 
 
-# Prediction. A turn evaluates the 10,000 test images and predicts some of them one by one.
+# Prediction. A turn predicts the 10,000 test images in batches, and a few of them one by one.
 
 
-def plain_prediction() -> Side:
-    """model.evaluate on float arrays and model.predict, nothing set."""
+def plain_prediction() -> Program:
+    """Predict with plain Keras: model.evaluate on float arrays, model.predict for single images."""
     import keras
 
     import data
@@ -299,8 +306,8 @@ def plain_prediction() -> Side:
     )
 
 
-def our_prediction() -> Side:
-    """As evaluate_model.py scores a run, and numpy_predictor.predictor."""
+def project_prediction() -> Program:
+    """Predict as evaluate_model.py does, and single images with the NumPy predictor."""
     runtime.configure_tensorflow(0)
     import data
     from fmnist.inference.numpy_predictor import predictor
@@ -314,17 +321,17 @@ def our_prediction() -> Side:
     )
 
 
-def onnx_prediction() -> Side:
-    """ONNX Runtime as it comes."""
+def onnx_prediction() -> Program:
+    """Predict with ONNX Runtime with its default settings."""
     runtime.configure_tensorflow(0)
     import onnxruntime
-    import tf2onnx  # noqa: F401  what Keras exports with
+    import tf2onnx  # noqa: F401  used by model.export()
 
     import data
     from model import build_model
 
     model, images = build_model(MODEL), data.load().test.images
-    model(images[:1])  # Keras exports no model that was never called
+    model(images[:1])  # Keras can only export a model that has been called
     with tempfile.TemporaryDirectory() as folder:
         model.export(f"{folder}/model.onnx", format="onnx", verbose=False)
         session = onnxruntime.InferenceSession(
@@ -342,7 +349,9 @@ def onnx_prediction() -> Side:
 
 def prediction(
     evaluate: Callable[[], Any], predict: Callable[[np.ndarray], Any], images: np.ndarray
-) -> Side:
+) -> Program:
+    """Return a program that measures a prediction of the test set and of single images."""
+
     def seconds(function, *arguments):
         begin = time.perf_counter()
         function(*arguments)
@@ -357,13 +366,11 @@ def prediction(
     return turn, {}
 
 
-# The machine's limit.
+# Upper limit of the arithmetic throughput.
 
 
-def matrix_multiply() -> Side:
-    """The best rate of TensorFlow's float32 product of two square matrices, in operations a
-    second.
-    """
+def matrix_multiply() -> Program:
+    """Multiply float32 matrices; a turn returns the highest rate in operations per second."""
     runtime.configure_tensorflow(0)
     import tensorflow as tf
 
@@ -385,17 +392,17 @@ def matrix_multiply() -> Side:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is not an answer
-    side, *names = sys.argv[1:]
+    output = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # messages of libraries go to standard error instead
+    program, *names = sys.argv[1:]
     try:
-        turn, about = globals()[side](*names)
+        turn, facts_of_program = globals()[program](*names)
     except ImportError as error:
-        answers.write(json.dumps({"missing": error.name}) + "\n")
+        output.write(json.dumps({"missing": error.name}) + "\n")
         return
-    answers.write(json.dumps(about) + "\n")
+    output.write(json.dumps(facts_of_program) + "\n")
     for line in sys.stdin:
-        answers.write(json.dumps(turn(**json.loads(line))) + "\n")
+        output.write(json.dumps(turn(**json.loads(line))) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The library behind the commands: it imports neither the files at the root nor the tools."""
+"""Library of the commands. It imports neither the modules at the root nor the tools."""

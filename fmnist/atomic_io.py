@@ -1,7 +1,7 @@
-"""Atomic writes: files and folders appear complete or not at all, even after a kill.
+"""Atomic writes: files and folders appear complete or not at all, even if the process is killed.
 
-What is not complete is a temporary file, whose name begins with TEMPORARY_PREFIX and names process
-and machine.
+Until they are complete, they have a temporary name, which starts with TEMPORARY_PREFIX and
+contains the process ID, the machine and a token of the process.
 """
 
 import contextlib
@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY_PREFIX = ".unfinished-"
-# In a container, the process before this one may well have had its number.
+# Identifies this process, because process IDs are reused, especially in containers.
 PROCESS_TOKEN = secrets.token_hex(4)
-# short, and without what a file's name may not have
+# A checksum of the host name, which is short and valid in a file name.
 MACHINE_ID = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give the path of a temporary file that takes the place of `path` once it is complete.
+    """Yield the path of a temporary file, which replaces `path` at the end of the context.
 
-    It ends like `path`, as some writers tell the format by the suffix.
+    The temporary file has the suffix of `path`, because some writers derive the format from it. If
+    an exception is raised, `path` stays unchanged.
     """
     temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
-        _to_disk(temporary)
+        _flush(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,31 +42,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_writes(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder whose files take their places in `folder` once all are complete.
+    """Yield a temporary folder, whose files are moved into `folder` at the end of the context.
 
-    Only a process that ends in that very moment leaves new ones beside old ones. Raises OSError.
+    If an exception is raised, `folder` stays unchanged. Only a process that is killed while it
+    moves the files leaves new files beside old ones.
+
+    Raises:
+        OSError: a file cannot be written or moved.
     """
     with temporary_folder(folder) as temporary:
         yield temporary
-        places = {
+        targets = {
             path: folder / path.relative_to(temporary)
             for path in temporary.rglob("*")
             if path.is_file()
         }
-        for path, place in places.items():
-            _to_disk(path)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if place.is_dir():
-                raise IsADirectoryError(
-                    errno.EISDIR, "A folder is where a file has to be", str(place)
-                )
-        for path, place in places.items():
-            os.replace(path, place)
+        for path, target in targets.items():
+            _flush(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "This path must not be a folder", str(target))
+        for path, target in targets.items():
+            os.replace(path, target)
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Give a temporary folder in `parent`, which is made if need be, and remove it afterwards."""
+    """Yield a temporary folder in `parent`, and remove it at the end of the context.
+
+    `parent` is created if necessary, and stale temporary files in it are removed.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temp_files(parent)
     with tempfile.TemporaryDirectory(
@@ -75,7 +81,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def temporary_name(name: str) -> str:
-    """Return the name of the temporary file of this process beside the file `name`."""
+    """Return the temporary name of a file or folder that this process writes."""
     return f"{TEMPORARY_PREFIX}{os.getpid()}-{MACHINE_ID}-{PROCESS_TOKEN}-{name}"
 
 
@@ -86,21 +92,21 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def remove_stale_temp_files(folder: Path) -> None:
-    """Remove the temporary files that processes of this machine left which no longer run."""
+    """Remove temporary files and folders of processes of this machine that no longer run."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        owner, machine, process, *_ = path.name.removeprefix(TEMPORARY_PREFIX).split("-") + ["", ""]
+        owner, machine, token, *_ = path.name.removeprefix(TEMPORARY_PREFIX).split("-") + ["", ""]
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            alive = process == PROCESS_TOKEN if int(owner) == os.getpid() else is_alive(int(owner))
+            alive = token == PROCESS_TOKEN if int(owner) == os.getpid() else is_alive(int(owner))
             if machine == MACHINE_ID and not alive:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_alive(process: int) -> bool:
-    """Return whether a process of this machine runs, by its number."""
-    if os.name != "posix":  # elsewhere signal 0 would end the process that it asks for
+def is_alive(process_id: int) -> bool:
+    """Return whether the process with this ID runs on this machine."""
+    if os.name != "posix":  # on Windows, os.kill with signal 0 would end the process
         return True
     try:
-        os.kill(process, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -108,6 +114,7 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def _to_disk(path: Path) -> None:
+def _flush(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
     with open(path, "r+b") as stream:
         os.fsync(stream.fileno())

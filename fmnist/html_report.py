@@ -1,4 +1,4 @@
-"""Self-contained HTML pages, with their figures in them: texts, rows and figures in, HTML out."""
+"""Self-contained HTML pages, which contain their figures."""
 
 import base64
 import html
@@ -31,29 +31,29 @@ def write(
     after: Sequence[str] = (),
     bbox_inches: str | None = None,
 ) -> None:
-    """Write figures/NAME.png and report.html into a folder.
+    """Write figures/NAME.png and report.html to a folder.
 
     Args:
-        folder: where they are written.
-        title: of the page.
-        before: HTML in front of the figures, as the functions below return it.
-        figures: by name, in their order on the page.
-        captions: by the name of a figure.
-        after: HTML behind the figures.
-        bbox_inches: "tight" for figures without a layout engine of their own.
+        folder: existing folder without a folder `figures`.
+        title: title of the page.
+        before: HTML elements before the figures, made by the functions below.
+        figures: figures by name, in their order on the page.
+        captions: captions by the name of the figure.
+        after: HTML elements after the figures.
+        bbox_inches: argument of Figure.savefig; "tight" for figures without a layout engine.
     """
     (folder / "figures").mkdir()
-    pictures = []
+    elements = []
     for name, figure in figures.items():
         path = folder / "figures" / f"{name}.png"
         figure.savefig(path, dpi=DPI, bbox_inches=bbox_inches)
-        pictures.append(picture(path, captions[name]))
-    content = page(title, *before, *pictures, *after)
+        elements.append(figure_element(path, captions[name]))
+    content = page(title, *before, *elements, *after)
     (folder / REPORT).write_text(content, encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def page(title: str, *parts: str) -> str:
-    """Return a page whose parts are HTML, as the functions below return it."""
+    """Return a page that consists of HTML elements, made by the functions below."""
     body = "\n".join(parts)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -66,7 +66,7 @@ def page(title: str, *parts: str) -> str:
 
 
 def heading(text: str) -> str:
-    """Return a heading of the second level."""
+    """Return a second-level heading."""
     return f"<h2>{html.escape(text)}</h2>"
 
 
@@ -76,14 +76,19 @@ def paragraph(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table. head: a text a column; rows: what belongs under them."""
+    """Return a table with a header row.
+
+    Args:
+        head: column names.
+        rows: rows of cells, which are converted to text.
+    """
     cells = [f"<th>{html.escape(text)}</th>" for text in head]
     lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
     return "<table><tr>" + "</tr>\n<tr>".join(["".join(cells), *lines]) + "</tr></table>"
 
 
-def picture(path: Path, caption: str) -> str:
-    """Return a figure with its caption. path: of a PNG file, whose bytes go into the page."""
+def figure_element(path: Path, caption: str) -> str:
+    """Return a figure with its caption; the content of the PNG file becomes part of the page."""
     return (
         f'<figure><img alt="{html.escape(path.stem)}" src="data:image/png;base64,'
         f'{base64.b64encode(path.read_bytes()).decode()}">'

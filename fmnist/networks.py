@@ -1,4 +1,4 @@
-"""Helpers on Keras networks: layers, ensemble members, initial and pretrained weights."""
+"""Helpers for Keras networks: layers, ensemble members, initial and pretrained weights."""
 
 import os
 import warnings
@@ -11,11 +11,13 @@ from keras import layers
 
 from fmnist import runs
 
-MOMENTUM = 0.9  # of batch normalisation: Keras' 0.99 needs more steps to settle than an epoch has
+# Momentum of the moving averages of batch normalisation. With the default of Keras, 0.99, they need
+# more than an epoch to converge.
+MOMENTUM = 0.9
 
 
 def layers_of(model: keras.Model) -> list[layers.Layer]:
-    """Return all layers, those of the models in the model included."""
+    """Return all layers of a model, including the layers of nested models."""
     found = []
     for layer in model.layers:
         found += layers_of(layer) if isinstance(layer, keras.Model) else [layer]
@@ -23,29 +25,39 @@ def layers_of(model: keras.Model) -> list[layers.Layer]:
 
 
 def members_of(model: keras.Model) -> list[keras.Model]:
-    """Return the ensemble members of a model: the model itself where it is no ensemble."""
+    """Return the members of an ensemble, or a list of the model itself if it is not an ensemble."""
     return [layer for layer in model.layers if isinstance(layer, keras.Sequential)] or [model]
 
 
 def class_probabilities(run: Path, model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
-    """Return the outputs (N, 10) of the model of a run. Raises RunError where it fails."""
+    """Return the class probabilities (N, 10) that the model of a run predicts.
+
+    Args:
+        run: run directory, named in error messages.
+        model: model of the run.
+        batches: batches of images.
+
+    Raises:
+        RunError: the model fails, or its outputs are not probabilities.
+        MemoryError: out of memory.
+    """
     try:
         probabilities = model.predict(batches, verbose=0)
     except tf.errors.ResourceExhaustedError:
         raise MemoryError from None
     except tf.errors.OpError as error:
         reason = error.op or type(error).__name__
-        raise runs.RunError(f"{run / runs.MODEL} is broken: it fails at {reason}") from None
+        raise runs.corrupt(run / runs.MODEL, f"prediction fails: {reason}") from None
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
-        raise runs.RunError(f"{run / runs.MODEL} is broken: what it returns is no probabilities")
+        raise runs.corrupt(run / runs.MODEL, "its outputs are not probabilities")
     return probabilities
 
 
 def initialise(model: keras.Model, seed: int) -> None:
-    """Set all kernels anew, as their layers say, by `seed` alone.
+    """Initialise all kernels again, with their own initializers and seeds derived from `seed`.
 
-    Keras draws them by Python's global generator, from which other threads may draw in between, as
-    those of Dask do.
+    The seeds of Keras come from Python's global random generator. Other threads, such as those of
+    Dask, use the same generator, so the initial weights would not be reproducible.
     """
     for index, layer in enumerate(layer for layer in layers_of(model) if hasattr(layer, "kernel")):
         initializer = getattr(
@@ -60,10 +72,10 @@ def initialise(model: keras.Model, seed: int) -> None:
 def with_batch_norm(
     network: list[layers.Layer], kinds: type | tuple[type, ...]
 ) -> list[layers.Layer]:
-    """Return the layers with batch normalisation before the activation of layers of these kinds.
+    """Return the layers with batch normalisation before the activation of layers of these types.
 
-    Pooling comes first, so that a quarter of the pixels is normalised. The classifier stays as it
-    is.
+    If pooling follows such a layer, batch normalisation comes after the pooling, where it has to
+    normalise only a quarter of the values. The classifier is not changed.
     """
     normalised, pending = [], []
     for layer in network:
@@ -83,22 +95,26 @@ def with_batch_norm(
 
 
 def without_batch_norm(network: list[layers.Layer]) -> list[layers.Layer]:
-    """Return the layers without those of batch normalisation."""
+    """Return the layers except those of batch normalisation."""
     return [layer for layer in network if not isinstance(layer, layers.BatchNormalization)]
 
 
 def can_pool_first(convolution: layers.Conv2D, layer: layers.Layer) -> bool:
-    """Return whether a pooling after a convolution can come before its bias and activation.
+    """Return whether pooling can come before the bias and activation of a convolution.
 
-    It can with ReLU, or without an activation, as max(relu(x)) = relu(max(x)), and where pools do
-    not overlap.
+    The result is the same if the activation is ReLU or linear, because max(relu(x)) = relu(max(x)).
+    The code that uses this order supports only non-overlapping pooling without padding.
+
+    Args:
+        convolution: the convolution.
+        layer: the layer after the convolution.
     """
     monotone = convolution.activation in (keras.activations.linear, keras.activations.relu)
-    return monotone and pools_tiles(layer)
+    return monotone and is_non_overlapping_pooling(layer)
 
 
-def pools_tiles(layer: layers.Layer) -> bool:
-    """Return whether a layer is a max-pooling of tiles, and leaves out what fills no tile."""
+def is_non_overlapping_pooling(layer: layers.Layer) -> bool:
+    """Return whether a layer is non-overlapping max pooling without padding."""
     return (
         isinstance(layer, layers.MaxPooling2D)
         and layer.pool_size == layer.strides
@@ -110,8 +126,8 @@ def mobilenet_backbone(width: float, weights: str | None = None) -> keras.Model:
     """Return MobileNetV2 without its classifier.
 
     Args:
-        width: factor of the numbers of filters.
-        weights: None, "imagenet", or a file of its weights.
+        width: multiplier of the numbers of filters.
+        weights: "imagenet", or a weights file; None for random initialisation.
     """
     return keras.applications.MobileNetV2(
         (32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg"
@@ -119,24 +135,28 @@ def mobilenet_backbone(width: float, weights: str | None = None) -> keras.Model:
 
 
 def pretrained_weights(width: float, weights: str) -> list[np.ndarray]:
-    """Return the weights of mobilenet_backbone(): ImageNet's, for "imagenet", or those in a file.
+    """Return pretrained weights for mobilenet_backbone().
+
+    Args:
+        width: multiplier of the numbers of filters.
+        weights: "imagenet" (downloaded by Keras), or a weights file.
 
     Raises:
-        ValueError: where they cannot be had, or are of another network.
+        ValueError: the weights cannot be loaded, or belong to another network.
     """
     if weights != "imagenet" and not os.path.isfile(weights):
-        raise ValueError(f"the weights {weights} cannot be had (there is no such file)")
+        raise ValueError(f"the weights {weights} cannot be loaded (no such file)")
     try:
-        with warnings.catch_warnings(action="ignore"):  # that ImageNet has larger images
+        # Keras warns that the images of ImageNet are larger.
+        with warnings.catch_warnings(action="ignore"):
             return mobilenet_backbone(width, weights).get_weights()
-    # Whatever a damaged file, or a network that is not there, makes Keras raise.
-    except Exception as error:
+    except Exception as error:  # a corrupt file or a failed download raises many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the weights {weights} cannot be had ({reason})") from None
+        raise ValueError(f"the weights {weights} cannot be loaded ({reason})") from None
 
 
 def set_backbone_weights(model: keras.Model, weights: list[np.ndarray]) -> None:
-    """Give the backbone of every member of a `mobilenet` these weights."""
+    """Set the weights of the backbone of every ensemble member of a `mobilenet`."""
     for member in members_of(model):
         backbone = next(layer for layer in member.layers if isinstance(layer, keras.Model))
         backbone.set_weights(weights)

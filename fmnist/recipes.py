@@ -1,9 +1,9 @@
-"""The training recipes by name: what train_cnn.py does unless its options say otherwise.
+"""The training recipes by name.
 
     python train_cnn.py --recipe quick
 
-A recipe names the settings in which it differs from `classic`, whose settings are the defaults in
-fmnist/config.py.
+A recipe contains the settings in which it differs from `classic`, whose settings are the defaults
+in fmnist/config.py. Options of train_cnn.py take precedence over the recipe.
 """
 
 MUON_ONE_CYCLE = dict(

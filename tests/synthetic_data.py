@@ -1,4 +1,4 @@
-"""Small made data that stands in for Fashion-MNIST, with check sums of its own."""
+"""Small synthetic data that replaces Fashion-MNIST, with its own checksums."""
 
 import gzip
 import hashlib
@@ -10,8 +10,12 @@ from fmnist import source
 TRAIN, TEST = 600, 200
 
 
-def made_arrays(seed=0, random_labels=False):
-    """Ten classes of noisy stripes, that a network learns in an epoch; no two images are equal."""
+def make_arrays(seed=0, random_labels=False):
+    """Return training images and labels, test images and labels, all uint8.
+
+    A class is the position of a noisy stripe, which a network learns in one epoch. All images are
+    different.
+    """
     rng = np.random.default_rng(seed)
     arrays = []
     for count in (TRAIN, TEST):
@@ -22,7 +26,7 @@ def made_arrays(seed=0, random_labels=False):
         if random_labels:
             labels = rng.permutation(labels)
         arrays += [images, labels]
-    arrays[-1][::20] = (arrays[-1][::20] + 1) % 10  # some mistakes for the figures to show
+    arrays[-1][::20] = (arrays[-1][::20] + 1) % 10  # wrong labels, so that figures show mistakes
     return arrays
 
 
@@ -30,8 +34,8 @@ def idx_bytes(array):
     return np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes() + array.tobytes()
 
 
-def write_folder(folder, arrays):
-    """Write the four files and return what source.FILES has to say of them."""
+def write_dataset(folder, arrays):
+    """Write the four data files and return their shapes and checksums, a value for source.FILES."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, array in zip(source.FILES, arrays, strict=True):

@@ -1,6 +1,4 @@
-"""The layers of the project: imports point downwards only, and a command imports nothing slow
-before it parses.
-"""
+"""Tests of the architecture: direction of imports, late imports, length of the root files."""
 
 import ast
 import subprocess
@@ -20,7 +18,7 @@ TOOLS = (
     "serve_model",
     "tune_model",
 )
-# The folder of a command's work, which no other command may import.
+# The folder with the implementation of each command, which other commands may not import.
 FOLDERS = dict(
     zip(
         TOOLS,
@@ -28,7 +26,7 @@ FOLDERS = dict(
         strict=True,
     )
 )
-# A module of the pipeline may import these of the pipeline; a file at the root is read on its own.
+# The pipeline modules that a pipeline module may import.
 PIPELINE_IMPORTS = {
     "data": set(),
     "model": set(),
@@ -40,59 +38,60 @@ FILES = [*ROOT.glob("*.py"), *(ROOT / "fmnist").rglob("*.py"), *(ROOT / "tools")
 
 
 def imports(path):
-    """Return the names of all modules that a file imports, wherever in it."""
+    """Return the names of all modules that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports by a relative name"
+            assert node.level == 0, f"{path} uses a relative import"
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def top(names):
+def top_level(names):
+    """Return the top-level packages of module names."""
     return {name.partition(".")[0] for name in names}
 
 
-def test_the_root_holds_five_python_files():
+def test_the_root_folder_contains_five_python_files():
     assert sorted(path.stem for path in ROOT.glob("*.py")) == sorted(PIPELINE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards(path):
     names, layer = imports(path), path.relative_to(ROOT).parts[0]
-    assert not top(names) & {"tests", "benchmarks"}
+    assert not top_level(names) & {"tests", "benchmarks"}
     if layer == "fmnist":
-        assert not top(names) & {*PIPELINE, "tools"}
+        assert not top_level(names) & {*PIPELINE, "tools"}
     elif layer == "tools":
         used = {name.split(".")[1] for name in names if name.startswith("tools.")}
-        assert not used & set(TOOLS), "a tool imports a command"
-        part = path.relative_to(ROOT / "tools").parts[0].removesuffix(".py")
-        own = FOLDERS.get(part, part)
-        assert used <= {own}, f"{path.name} imports the work of another command"
+        assert not used & set(TOOLS), f"{path.name} imports another command"
+        command_or_folder = path.relative_to(ROOT / "tools").parts[0].removesuffix(".py")
+        assert used <= {FOLDERS.get(command_or_folder, command_or_folder)}, (
+            f"{path.name} imports the implementation of another command"
+        )
     else:
-        assert "tools" not in top(names)
-        assert top(names) & set(PIPELINE) <= PIPELINE_IMPORTS[path.stem]
+        assert "tools" not in top_level(names)
+        assert top_level(names) & set(PIPELINE) <= PIPELINE_IMPORTS[path.stem]
 
 
-def test_the_path_of_modules_is_patched_nowhere():
+def test_no_file_changes_sys_path():
     for path in [*FILES, *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
-        calls = [
+        attributes = [
             node
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Attribute)
         ]
-        assert not any(ast.unparse(node).startswith("sys.path") for node in calls), path
+        assert not any(ast.unparse(node).startswith("sys.path") for node in attributes), path
 
 
-# What has to be imported late: Keras and TensorFlow after they are configured, a command's work
-# after its options are parsed, and what only some systems or calls need.
+# Packages that are not installed on every system. Functions may import them when they are called.
 OPTIONAL = {"ai_edge_litert", "distributed", "fcntl", "onnxruntime", "skimage"}
 
 
 def late_imports(path):
-    """Return the import statements inside of functions, but for those of optional packages."""
+    """Return the modules that are imported inside functions, except optional packages."""
     found = []
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -104,19 +103,19 @@ def late_imports(path):
     return found
 
 
-def test_few_imports_are_late_outside_of_the_commands():
+def test_only_commands_import_many_modules_inside_functions():
     commands = {*(ROOT / "tools").glob("*.py"), ROOT / "train_cnn.py", ROOT / "evaluate_model.py"}
     late = {path: late_imports(path) for path in FILES if path not in commands}
     assert sum(map(len, late.values())) < 15, {path: names for path, names in late.items() if names}
 
 
-def test_the_files_of_the_root_are_short():
+def test_the_root_files_are_short():
     lines = {name: len((ROOT / f"{name}.py").read_text().splitlines()) for name in PIPELINE}
     assert lines["model"] <= 250 and lines["train_cnn"] <= 150 and lines["evaluate_model"] <= 200
 
 
-def test_train_is_one_function_in_the_order_of_the_work():
-    """What a learner looks for is in sight, and stands in the order in which it happens."""
+def test_train_contains_all_training_steps_in_order():
+    """A learner finds the steps in the order in which they run."""
     source = (ROOT / "train_cnn.py").read_text()
     function = next(node for node in ast.parse(source).body if getattr(node, "name", "") == "train")
     text = ast.get_source_segment(source, function)
@@ -125,8 +124,8 @@ def test_train_is_one_function_in_the_order_of_the_work():
     assert all(step in text for step in steps)
 
 
-def test_importing_a_module_changes_nothing_else():
-    """Neither limits of other packages nor the environment, and no exit."""
+def test_importing_a_module_has_no_side_effects():
+    """The limits of Pillow, the environment variables and the warning filters stay unchanged."""
     code = (
         "import os, warnings\nimport numpy\nfrom PIL import Image\nfrom scipy import ndimage\n"
         "before = Image.MAX_IMAGE_PIXELS, dict(os.environ), list(warnings.filters)\n"
@@ -140,8 +139,8 @@ def test_importing_a_module_changes_nothing_else():
 
 
 @pytest.mark.parametrize("command", [*TOOLS, "train_cnn", "evaluate_model"])
-def test_a_missing_package_is_one_line(command, tmp_path):
-    """Without NumPy, which everything needs; --help works all the same."""
+def test_a_missing_package_causes_a_one_line_error(command, tmp_path):
+    """NumPy is missing, which all commands need. --help works without it."""
     (tmp_path / "numpy.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
     )
@@ -166,11 +165,11 @@ def test_a_missing_package_is_one_line(command, tmp_path):
     assert run("--help").returncode == 0
     done = run(*arguments)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "not installed: numpy; try: python -m pip install -r requirements.txt" in done.stderr
+    assert "not installed: numpy; run: python -m pip install -r requirements.txt" in done.stderr
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_a_tool_started_as_a_file_names_the_right_command(name, tmp_path):
+def test_a_tool_that_is_run_as_a_file_prints_the_right_command(name, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / f"tools/{name}.py"], cwd=tmp_path, capture_output=True, text=True
     )

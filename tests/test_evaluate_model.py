@@ -28,20 +28,20 @@ FIGURES = (
 
 
 @pytest.fixture
-def run(made_data, tmp_path):
-    """A run of its own for every test, trained once."""
-    keep = tmp_path.parent / "trained"
-    if not keep.exists():
+def run(synthetic_dataset, tmp_path):
+    """Return a copy of a run that is trained once for all tests."""
+    runs_dir = tmp_path.parent / "trained"
+    if not runs_dir.exists():
         assert (
             train_cnn.main(
-                ["--val-size", "100", "--epochs", "2", "--runs-dir", str(keep), "--name", "run"]
+                ["--val-size", "100", "--epochs", "2", "--runs-dir", str(runs_dir), "--name", "run"]
             )
             == 0
         )
-    return shutil.copytree(keep / "run", tmp_path / "runs/run")
+    return shutil.copytree(runs_dir / "run", tmp_path / "runs/run")
 
 
-def test_every_score_can_be_recomputed(run, no_figures, capsys):
+def test_the_metrics_equal_those_of_keras_evaluate(run, no_figures, capsys):
     assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 0
     results = json.loads((run / "metrics.json").read_text())
     saved = np.load(run / "predictions.npz")
@@ -69,14 +69,14 @@ def test_every_score_can_be_recomputed(run, no_figures, capsys):
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
 
 
-def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, no_figures, capsys):
+def test_saved_probabilities_are_calibrated_on_the_validation_set(run, no_figures, capsys):
     assert evaluate_model.main([str(run)]) == 0
     results, saved = (
         json.loads((run / "metrics.json").read_text()),
         np.load(run / "predictions.npz"),
     )
     dataset = data.load(val_size=100)
-    validation, own = (
+    validation, test = (
         runs.load_model(run).predict(part.images, verbose=0)
         for part in (dataset.validation, dataset.test)
     )
@@ -87,10 +87,10 @@ def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, no_fig
     )
     assert results["temperature"] != pytest.approx(1, abs=0.01)
     np.testing.assert_allclose(
-        saved["probabilities"], metrics.calibrated(own, saved["temperature"]), atol=1e-5
+        saved["probabilities"], metrics.calibrated(test, saved["temperature"]), atol=1e-5
     )
     labels = saved["labels"]
-    for key, probabilities in (("", own), ("calibrated_", saved["probabilities"])):
+    for key, probabilities in (("", test), ("calibrated_", saved["probabilities"])):
         assert results[f"{key}loss"] == pytest.approx(
             metrics.cross_entropy(labels, probabilities), rel=1e-3
         )
@@ -102,7 +102,9 @@ def test_saved_probabilities_are_calibrated_on_validation_and_say_so(run, no_fig
 
 
 @pytest.mark.slow
-def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path, capsys):
+def test_test_time_flips_average_the_output_for_image_and_mirror_image(
+    run, no_figures, tmp_path, capsys
+):
     plain = evaluate_model.evaluate(run, output_dir=tmp_path / "plain")
     assert evaluate_model.main([str(run), "--test-time-flips"]) == 0
     results, saved = (
@@ -110,16 +112,16 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path,
         np.load(run / "predictions.npz"),
     )
     test = data.load(val_size=100).test
-    answers = [
+    outputs = [
         runs.load_model(run).predict(images, verbose=0)
         for images in (test.images, test.images[:, :, ::-1])
     ]
-    both = np.mean(answers, axis=0)
+    mean = np.mean(outputs, axis=0)
     np.testing.assert_allclose(
-        saved["probabilities"], metrics.calibrated(both, saved["temperature"]), atol=1e-5
+        saved["probabilities"], metrics.calibrated(mean, saved["temperature"]), atol=1e-5
     )
     assert (
-        results["accuracy"] == metrics.accuracy(test.labels, both)
+        results["accuracy"] == metrics.accuracy(test.labels, mean)
         and results["loss"] != plain["loss"]
     )
     assert results["test_time_flips"] and not plain["test_time_flips"]
@@ -129,42 +131,44 @@ def test_test_time_flips_are_the_mean_of_both_answers(run, no_figures, tmp_path,
 
 
 @pytest.mark.slow
-def test_test_time_shifts_are_the_mean_of_all_answers(run, no_figures, tmp_path, capsys):
+def test_test_time_shifts_average_the_output_for_all_views(run, no_figures, tmp_path, capsys):
     flips = evaluate_model.evaluate(run, output_dir=tmp_path / "flips", test_time_flips=True)
-    alone = evaluate_model.evaluate(run, output_dir=tmp_path / "alone", test_time_shifts=True)
+    shifts = evaluate_model.evaluate(run, output_dir=tmp_path / "shifts", test_time_shifts=True)
     assert evaluate_model.main([str(run), "--test-time-flips", "--test-time-shifts"]) == 0
     results, saved = (
         json.loads((run / "metrics.json").read_text()),
         np.load(run / "predictions.npz"),
     )
     test, network = data.load(val_size=100).test, runs.load_model(run)
-    for found, options in ((results, (True, True)), (alone, (False, True))):
+    for evaluation, options in ((results, (True, True)), (shifts, (False, True))):
         views = np.stack(list(tta.views(test.images, *options)))
         mean = (
             network.predict(np.concatenate(views), verbose=0)
             .reshape(*views.shape[:2], -1)
             .mean(axis=0)
         )
-        assert found["accuracy"] == metrics.accuracy(test.labels, mean)
-        assert found["loss"] == pytest.approx(metrics.cross_entropy(test.labels, mean), rel=1e-4)
+        assert evaluation["accuracy"] == metrics.accuracy(test.labels, mean)
+        assert evaluation["loss"] == pytest.approx(
+            metrics.cross_entropy(test.labels, mean), rel=1e-4
+        )
     assert results["test_time_shifts"] and not flips["test_time_shifts"]
-    assert len({found["loss"] for found in (results, alone, flips)}) == 3
+    assert len({evaluation["loss"] for evaluation in (results, shifts, flips)}) == 3
     assert results["without_shifts"] == {key: flips[key] for key in results["without_shifts"]}
     assert (
         results["without_shifts"]["without_flips"]
         == flips["without_flips"]
-        == alone["without_shifts"]
+        == shifts["without_shifts"]
     )
     assert saved["temperature"] == results["temperature"]
     out = capsys.readouterr().out
     assert (
         f"without test-time shifts {flips['accuracy']:.2%}; "
-        f"without test-time flips either {flips['without_flips']['accuracy']:.2%}"
+        f"without test-time shifts and flips {flips['without_flips']['accuracy']:.2%}"
     ) in out
 
 
 @pytest.mark.slow
-def test_every_figure_is_drawn_and_stands_in_the_report(run):
+def test_the_report_contains_all_figures(run):
     assert evaluate_model.main([str(run)]) == 0
     assert sorted(path.stem for path in (run / "figures").iterdir()) == list(FIGURES)
     for path in (run / "figures").iterdir():
@@ -176,8 +180,8 @@ def test_every_figure_is_drawn_and_stands_in_the_report(run):
 
 
 @pytest.mark.slow
-def test_the_loss_is_pure_cross_entropy(made_data, no_figures, tmp_path):
-    """A penalty or smoothing that training added must not stand in the score."""
+def test_the_loss_is_the_cross_entropy(synthetic_dataset, no_figures, tmp_path):
+    """The loss contains neither L2 regularisation nor label smoothing."""
     assert (
         train_cnn.main(
             [
@@ -204,7 +208,7 @@ def test_the_loss_is_pure_cross_entropy(made_data, no_figures, tmp_path):
 
 
 @pytest.mark.slow
-def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_path):
+def test_results_in_another_folder_are_bit_identical(run, tmp_path):
     before = sorted(run.iterdir())
     for folder in ("a/b", "c"):
         assert evaluate_model.main([str(run), "--output-dir", str(tmp_path / folder)]) == 0
@@ -215,20 +219,22 @@ def test_results_can_go_elsewhere_and_are_the_same_there_to_the_bit(run, tmp_pat
     assert first["probabilities"].tobytes() == second["probabilities"].tobytes()
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_evaluation_leaves_the_older_one(
-    run, no_figures, capsys, monkeypatch, number, code
+@pytest.mark.parametrize("signal_number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_evaluation_keeps_the_previous_results(
+    run, no_figures, capsys, monkeypatch, signal_number, code
 ):
     for name in ("metrics.json", "report.html"):
-        (run / name).write_text("older")
+        (run / name).write_text("previous")
     before = {path: path.read_bytes() for path in run.iterdir()}
-    monkeypatch.setattr(html_report, "page", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(html_report, "page", lambda *_: signal.raise_signal(signal_number))
     assert evaluate_model.main([str(run)]) == code
     assert {path: path.read_bytes() for path in run.iterdir()} == before
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_run_that_ends_an_epoch_meanwhile_is_scored_by_one_epoch(run, no_figures, monkeypatch):
+def test_a_run_that_saves_an_epoch_during_evaluation_is_evaluated_consistently(
+    run, no_figures, monkeypatch
+):
     load_model, history = runs.load_model, runs.load_history(run)
 
     def load_and_train(path):
@@ -245,7 +251,7 @@ def test_a_run_that_ends_an_epoch_meanwhile_is_scored_by_one_epoch(run, no_figur
     assert results["loss"] == pytest.approx(evaluate_model.evaluate(run)["loss"])
 
 
-def test_an_interrupted_run_can_be_scored_by_name(run, no_figures, capsys):
+def test_an_unfinished_run_is_evaluated_only_if_it_is_named(run, no_figures, capsys):
     (run / runs.CHECKPOINT).mkdir()
     assert evaluate_model.main(["--runs-dir", str(run.parent)]) == 1
     assert "no finished run" in capsys.readouterr().err
@@ -259,7 +265,7 @@ def failure(capfd, *options):
     return message
 
 
-def test_missing_and_broken_runs_are_named(run, tmp_path, capfd):
+def test_missing_and_corrupt_runs_are_reported(run, tmp_path, capfd):
     assert "nowhere" in failure(capfd, tmp_path / "nowhere")
     assert "config.json" in failure(capfd, tmp_path)
     for name in ("history.csv", "model.keras", "config.json"):
@@ -274,43 +280,44 @@ def test_missing_and_broken_runs_are_named(run, tmp_path, capfd):
 @pytest.mark.parametrize(
     "change", [{"seed": "0"}, {"val_size": None}, {"model": 5}, {"data_dir": 5}]
 )
-def test_settings_of_the_wrong_type_are_named(run, capfd, change):
+def test_settings_of_the_wrong_type_are_reported(run, capfd, change):
     (run / "config.json").write_text(json.dumps(runs.load_config(run) | change))
-    assert f"config.json is broken: see {next(iter(change))}" in failure(capfd, run)
+    message = failure(capfd, run)
+    assert f"config.json is corrupt (missing or invalid: {next(iter(change))})" in message
 
 
-def test_a_history_without_a_number_is_named(run, capfd):
+def test_a_history_without_a_finite_loss_is_reported(run, capfd):
     runs.save_epoch(run, [row | {"val_loss": float("nan")} for row in runs.load_history(run)])
-    assert "no epoch has a validation loss" in failure(capfd, run)
+    assert "no epoch has a finite validation loss" in failure(capfd, run)
 
 
-def test_data_that_moved_away_is_looked_for_elsewhere(run, no_figures, tmp_path):
+def test_data_is_searched_elsewhere_if_its_folder_was_removed(run, no_figures, tmp_path):
     (run / "config.json").write_text(
-        json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "gone")})
+        json.dumps(runs.load_config(run) | {"data_dir": str(tmp_path / "removed")})
     )
     assert evaluate_model.main([str(run)]) == 0
 
 
-def test_a_run_of_other_data_is_refused(run, made_folder, monkeypatch, capfd):
+def test_a_run_trained_on_other_data_is_rejected(run, synthetic_data_dir, monkeypatch, capfd):
     monkeypatch.setattr(
         source,
         "FILES",
-        synthetic_data.write_folder(made_folder, synthetic_data.made_arrays(seed=1)),
+        synthetic_data.write_dataset(synthetic_data_dir, synthetic_data.make_arrays(seed=1)),
     )
     assert "trained on other data" in failure(capfd, run)
     assert not (run / "metrics.json").exists()
 
 
-def test_a_model_of_something_else_is_refused(run, capfd):
+def test_a_model_for_other_images_is_rejected(run, capfd):
     model = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
     )
     model.save(run / runs.MODEL)
-    assert "no model of Fashion-MNIST" in failure(capfd, run)
+    assert "not a model for Fashion-MNIST" in failure(capfd, run)
 
 
 @pytest.mark.slow
-def test_wrong_folders_are_named(run, tmp_path, capfd):
+def test_invalid_folders_are_reported(run, tmp_path, capfd):
     file = tmp_path / "file"
     file.touch()
     assert str(file) in failure(capfd, run, "--output-dir", file)
@@ -318,7 +325,7 @@ def test_wrong_folders_are_named(run, tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_on_the_real_set_a_short_training_reaches_what_it_should(real_data, tmp_path):
+def test_a_short_training_on_real_data_reaches_the_expected_accuracy(real_data, tmp_path):
     assert (
         train_cnn.main(
             [

@@ -7,11 +7,11 @@ import pytest
 
 from model import MODELS, build_model
 
-OURS = [name for name in MODELS if name != "mobilenet"]
+WITHOUT_MOBILENET = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 
-def test_the_default_network_is_the_one_of_the_textbook():
+def test_the_default_network_has_the_layers_of_most_tutorials():
     layers = build_model("dropout_cnn").layers
     assert [type(layer).__name__ for layer in layers] == [
         "Conv2D",
@@ -33,20 +33,20 @@ def test_the_default_network_is_the_one_of_the_textbook():
     assert (classifier.units, classifier.activation) == (10, keras.activations.softmax)
 
 
-def test_the_default_network_has_the_published_size():
+def test_the_default_network_has_the_documented_number_of_parameters():
     assert build_model("dropout_cnn").count_params() == 225_034
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_returns_probabilities(name):
+def test_every_network_returns_class_probabilities(name):
     model = build_model(name)
     probabilities = model.predict(IMAGES, verbose=0)
     assert probabilities.shape == (4, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_dropout_and_l2_do_something_for_every_model(name):
+@pytest.mark.parametrize("name", WITHOUT_MOBILENET)
+def test_dropout_and_l2_change_every_network(name):
     assert sorted(
         {
             layer.rate
@@ -61,38 +61,38 @@ def test_dropout_and_l2_do_something_for_every_model(name):
     assert len(build_model(name, l2=0.1).losses) == len(kernels)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_width_and_batch_norm_do_something_for_every_model(name):
-    def kinds(kind, **options):
+@pytest.mark.parametrize("name", WITHOUT_MOBILENET)
+def test_width_and_batch_norm_change_every_network(name):
+    def trainable_layers(kind, **options):
         return [
             layer
             for layer in build_model(name, **options).layers
             if isinstance(layer, kind) and layer.trainable
         ]
 
-    assert [layer.filters for layer in kinds(keras.layers.Conv2D, width=1.5)] == [
-        round(1.5 * layer.filters) for layer in kinds(keras.layers.Conv2D)
+    assert [layer.filters for layer in trainable_layers(keras.layers.Conv2D, width=1.5)] == [
+        round(1.5 * layer.filters) for layer in trainable_layers(keras.layers.Conv2D)
     ]
-    assert not kinds(keras.layers.BatchNormalization, batch_norm=False)
-    assert len(kinds(keras.layers.BatchNormalization, batch_norm=True)) >= len(
-        kinds(keras.layers.Conv2D)
+    assert not trainable_layers(keras.layers.BatchNormalization, batch_norm=False)
+    assert len(trainable_layers(keras.layers.BatchNormalization, batch_norm=True)) >= len(
+        trainable_layers(keras.layers.Conv2D)
     )
 
 
-def test_gap_cnn_has_as_many_convolutions_as_it_is_told():
-    for number in (1, 2, 3, 4):
-        model = build_model("gap_cnn", convolutions=number)
-        assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == number
+def test_gap_cnn_has_the_given_number_of_convolutions():
+    for count in (1, 2, 3, 4):
+        model = build_model("gap_cnn", convolutions=count)
+        assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == count
         assert model(IMAGES).shape == (4, 10)
 
 
-def test_unknown_models_are_refused_with_the_known_ones():
+def test_the_error_for_an_unknown_network_lists_all_networks():
     with pytest.raises(ValueError, match="resnet.*dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2"):
         build_model("resnet")
 
 
 @pytest.mark.slow
-def test_a_saved_model_opens_without_this_project(tmp_path):
+def test_keras_loads_a_saved_model_without_this_project(tmp_path):
     model = build_model("gap_cnn", l2=1e-4)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)

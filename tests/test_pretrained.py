@@ -14,8 +14,9 @@ from tests import ROOT
 BEST = ROOT / "pretrained/best"
 
 
-def test_it_is_a_small_run_of_the_recipe():
+def test_the_pretrained_network_is_a_small_run_of_the_recipe_best():
     assert {path.name for path in BEST.iterdir()} == {
+        "README.md",
         runs.CONFIG,
         runs.HISTORY_FILE,
         runs.MODEL,
@@ -28,18 +29,18 @@ def test_it_is_a_small_run_of_the_recipe():
     assert len(runs.load_history(BEST)) == config["epochs"]
 
 
-def test_it_is_the_network_that_the_recipe_trains_today():
-    def kinds(model):
+def test_the_pretrained_network_has_the_architecture_of_the_current_recipe():
+    def architecture(model):
         return [(type(layer), {**layer.get_config(), "name": None}) for layer in layers_of(model)]
 
     config = runs.load_config(BEST)
-    assert kinds(runs.load_model(BEST)) == kinds(
+    assert architecture(runs.load_model(BEST)) == architecture(
         build_model(config["model"], config["ensemble_size"])
     )
 
 
 @pytest.mark.slow
-def test_it_opens_without_this_project(tmp_path):
+def test_keras_loads_the_pretrained_network_without_this_project(tmp_path):
     script = f"""
 import keras, numpy
 model = keras.models.load_model({str(BEST / runs.MODEL)!r})
@@ -50,8 +51,10 @@ assert model.predict(numpy.full((1, 28, 28, 1), 0.5), verbose=0).shape == (1, 10
 
 
 @pytest.mark.slow
-def test_its_scores_are_reproduced(real_data, no_figures, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate_model, "TRAINING_SAMPLE", 500)  # whose scores are not compared
+def test_evaluation_reproduces_the_metrics_of_the_pretrained_network(
+    real_data, no_figures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluate_model, "TRAINING_SAMPLE", 500)  # their metrics are not compared
     before = {path: path.read_bytes() for path in BEST.iterdir()}
     options = [
         str(BEST),
@@ -65,7 +68,7 @@ def test_its_scores_are_reproduced(real_data, no_figures, tmp_path, monkeypatch)
     results, saved = (
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, BEST)
     )
-    # Another machine rounds otherwise, which may turn the answer to an image or two.
+    # Another machine rounds differently, which may change the predictions for two images.
     assert results["accuracy"] == pytest.approx(saved["accuracy"], abs=2.5e-4)
     assert results["without_flips"]["accuracy"] == pytest.approx(
         saved["without_flips"]["accuracy"], abs=2.5e-4

@@ -1,4 +1,4 @@
-"""What has to hold for any input at all; Hypothesis makes the inputs, the same ones every time."""
+"""Property-based tests. Hypothesis generates the same inputs in every test run."""
 
 import gzip
 import json
@@ -42,8 +42,8 @@ JSON = st.recursive(
     max_leaves=5,
 )
 LOSSES = st.floats(0, float(np.finfo(np.float32).max)) | st.just(math.inf)
-SHARES = st.floats(0, 1)
-TIMES = st.floats(0, 1e9)
+FRACTIONS = st.floats(0, 1)
+NON_NEGATIVE = st.floats(0, 1e9)
 
 
 @st.composite
@@ -51,20 +51,18 @@ def histories(draw):
     row = st.fixed_dictionaries(
         {
             "loss": LOSSES,
-            "accuracy": SHARES,
+            "accuracy": FRACTIONS,
             "val_loss": LOSSES,
-            "val_accuracy": SHARES,
-            "learning_rate": TIMES,
-            "seconds": TIMES,
+            "val_accuracy": FRACTIONS,
+            "learning_rate": NON_NEGATIVE,
+            "seconds": NON_NEGATIVE,
         }
     )
-    return [{"epoch": number, **draw(row)} for number in range(1, draw(st.integers(1, 20)) + 1)]
+    return [{"epoch": epoch, **draw(row)} for epoch in range(1, draw(st.integers(1, 20)) + 1)]
 
 
-def outcome_or(error, function, *arguments):
-    """Return what the function returns, None where it raises the error with one line. Others are
-    not caught.
-    """
+def result_or_none(error, function, *arguments):
+    """Return the result of the function, or None if it raises the error with a one-line message."""
     try:
         return function(*arguments)
     except error as caught:
@@ -72,22 +70,22 @@ def outcome_or(error, function, *arguments):
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_config_is_a_dict_or_refused(tmp_path, content):
+def test_any_config_file_is_loaded_or_rejected(tmp_path, content):
     (tmp_path / runs.CONFIG).write_bytes(content)
-    config = outcome_or(runs.RunError, runs.load_config, tmp_path)
+    config = result_or_none(runs.RunError, runs.load_config, tmp_path)
     assert config is None or config == json.loads(content)
 
 
 @given(st.sampled_from([*names(), "fingerprint", "other"]), JSON)
-def test_any_setting_is_taken_as_its_flag_would_be_or_refused(tmp_path, key, value):
+def test_any_value_of_a_setting_is_accepted_unchanged_or_rejected(tmp_path, key, value):
     record = {**TrainConfig().to_record(), "fingerprint": "0", key: value}
     (tmp_path / runs.CONFIG).write_text(json.dumps(record))
-    config = outcome_or(runs.RunError, runs.load_train_config, tmp_path)
+    config = result_or_none(runs.RunError, runs.load_train_config, tmp_path)
     assert config is None or key in ("fingerprint", "other") or getattr(config, key) == value
 
 
 @given(st.sampled_from(NUMBERS), st.text() | st.floats().map(repr) | st.integers().map(str))
-def test_any_text_after_a_flag_is_a_finite_number_or_refused(capsys, name, text):
+def test_any_text_of_an_option_is_a_finite_number_or_rejected(capsys, name, text):
     try:
         config, _ = parse_arguments("", [f"--{name.replace('_', '-')}={text}"])
     except SystemExit as stop:
@@ -100,42 +98,42 @@ def test_any_text_after_a_flag_is_a_finite_number_or_refused(capsys, name, text)
     st.floats() | st.integers() | st.floats(0.001, 0.999) | st.integers(10, 60_000),
     st.none() | st.integers() | st.integers(20, 60_000),
 )
-def test_any_split_is_of_all_images_with_every_class_on_both_sides_or_refused(val_size, limit):
-    sizes = outcome_or(source.DataError, source.split_sizes, val_size, limit)
+def test_any_split_uses_all_images_and_has_all_classes_or_is_rejected(val_size, limit):
+    sizes = result_or_none(source.DataError, source.split_sizes, val_size, limit)
     if sizes:
         assert sum(sizes) == (60_000 if limit is None else limit) and min(sizes) >= 10
 
 
 @given(histories())
-def test_any_history_comes_back_in_nine_digits(tmp_path, history):
+def test_any_history_is_saved_with_nine_digits(tmp_path, history):
     runs.save_epoch(tmp_path, history)
-    for row, again in zip(history, runs.load_history(tmp_path), strict=True):
-        assert again == pytest.approx(row, rel=1e-8, nan_ok=True)
+    for row, loaded_row in zip(history, runs.load_history(tmp_path), strict=True):
+        assert loaded_row == pytest.approx(row, rel=1e-8, nan_ok=True)
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_any_bytes_behind_a_history_are_refused(tmp_path, content):
+def test_a_history_with_any_appended_bytes_is_rejected(tmp_path, content):
     runs.save_epoch(tmp_path, [{**dict.fromkeys(runs.HISTORY, 1.0), "epoch": 1}])
     path = tmp_path / runs.HISTORY_FILE
     path.write_bytes(path.read_bytes() + content)
-    history = outcome_or(runs.RunError, runs.load_history, tmp_path)
+    history = result_or_none(runs.RunError, runs.load_history, tmp_path)
     assert history is None or not content.strip()
 
 
 @given(
     histories(), st.lists(arrays.arrays(np.float32, arrays.array_shapes(min_dims=0)), max_size=3)
 )
-def test_any_state_comes_back_to_the_bit(tmp_path, history, variables):
+def test_any_checkpoint_is_restored_bit_for_bit(tmp_path, history, variables):
     (tmp_path / runs.CHECKPOINT).mkdir(exist_ok=True)
     checkpoint.save_state(tmp_path, variables, history)
-    again, history_again = checkpoint.load_state(tmp_path)
-    assert [array.tobytes() for array in again] == [array.tobytes() for array in variables]
-    assert [array.shape for array in again] == [array.shape for array in variables]
-    assert history_again == history
+    loaded, loaded_history = checkpoint.load_state(tmp_path)
+    assert [array.tobytes() for array in loaded] == [array.tobytes() for array in variables]
+    assert [array.shape for array in loaded] == [array.shape for array in variables]
+    assert loaded_history == history
 
 
 @given(histories(), st.integers(0, 10))
-def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(history, patience):
+def test_the_chosen_epoch_is_the_first_with_the_lowest_loss_or_the_last(history, patience):
     chosen = runs.chosen_epoch(patience, history)
     finite = [row for row in history if math.isfinite(row["val_loss"])]
     if not finite:
@@ -149,23 +147,25 @@ def test_the_chosen_epoch_is_the_first_of_the_lowest_loss_or_the_last_one(histor
 
 @given(st.data())
 @settings(max_examples=20)
-def test_any_change_of_a_data_file_is_refused(made_folder, made):
-    name = made.draw(st.sampled_from(list(source.FILES)))
-    path = made_folder / f"{name}.gz"
+def test_any_change_of_a_data_file_is_rejected(synthetic_data_dir, strategy):
+    name = strategy.draw(st.sampled_from(list(source.FILES)))
+    path = synthetic_data_dir / f"{name}.gz"
     original = path.read_bytes()
     try:
         content = bytearray(gzip.decompress(original))
-        start = made.draw(st.integers(0, len(content)))
-        content[start : start + made.draw(st.integers(0, 10))] = made.draw(st.binary(max_size=10))
-        path.write_bytes(made.draw(st.sampled_from([bytes, gzip.compress]))(bytes(content)))
-        arrays_read = outcome_or(source.DataError, source.find, made_folder)
+        start = strategy.draw(st.integers(0, len(content)))
+        content[start : start + strategy.draw(st.integers(0, 10))] = strategy.draw(
+            st.binary(max_size=10)
+        )
+        path.write_bytes(strategy.draw(st.sampled_from([bytes, gzip.compress]))(bytes(content)))
+        arrays_read = result_or_none(source.DataError, source.find, synthetic_data_dir)
         assert (arrays_read is None) == (bytes(content) != gzip.decompress(original))
     finally:
         path.write_bytes(original)
 
 
 @given(st.binary(), st.binary(), st.booleans())
-def test_a_file_holds_the_old_or_the_new_content(tmp_path, old, new, fails):
+def test_an_atomic_write_leaves_the_old_or_the_new_content(tmp_path, old, new, fails):
     path = tmp_path / "file"
     path.write_bytes(old)
     try:

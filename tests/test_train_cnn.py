@@ -33,7 +33,7 @@ SMALL = [
 
 
 def train(tmp_path, *options, name="run"):
-    """Train on made data through the command line and return the run."""
+    """Train with the command line on synthetic data and return the run directory."""
     code = train_cnn.main([*SMALL, "--runs-dir", str(tmp_path / "runs"), "--name", name, *options])
     assert code == 0
     return tmp_path / "runs" / name
@@ -48,13 +48,15 @@ def losses(run):
 
 
 def validation_loss(run):
-    """What the saved weights score on the validation images, measured anew."""
+    """Compute the validation loss of the saved weights."""
     config = runs.load_config(run)
     part = data.load(None, config["val_size"], config["limit"], config["seed"]).validation
     return runs.load_model(run).evaluate(data.batches(part, 50), verbose=0)[0]
 
 
-def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
+def test_training_increases_the_accuracy_and_writes_a_finished_run(
+    synthetic_dataset, tmp_path, capsys
+):
     run = train(tmp_path, "--epochs", "3")
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
@@ -75,23 +77,23 @@ def test_training_learns_and_leaves_a_finished_run(made_data, tmp_path, capsys):
     assert runs.newest(tmp_path / "runs") == run
     output = capsys.readouterr().out
     assert (
-        str(made_data) in output
+        str(synthetic_dataset) in output
         and output.splitlines()[-1] == f"Next: python evaluate_model.py {run}"
     )
 
 
 @pytest.mark.slow
-def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(
-    made_data, tmp_path, monkeypatch
+def test_the_seconds_of_an_epoch_include_the_time_for_saving(
+    synthetic_dataset, tmp_path, monkeypatch
 ):
-    now = [0]
+    now = [0]  # simulated time in seconds
 
     def slow(save):
-        def call(*arguments):
+        def save_slowly(*arguments):
             now[0] += 10
             save(*arguments)
 
-        return call
+        return save_slowly
 
     for module, name in ((checkpoint, "save_state"), (runs, "save_epoch")):
         monkeypatch.setattr(module, name, slow(getattr(module, name)))
@@ -104,19 +106,19 @@ def test_the_seconds_of_an_epoch_hold_all_that_is_written_after_it(
 
 
 @pytest.mark.slow
-def test_a_step_is_traced_once(made_data, tmp_path, monkeypatch):
-    step, traced = SplitBatchModel.train_step, []
+def test_the_training_step_is_traced_once(synthetic_dataset, tmp_path, monkeypatch):
+    train_step, traced = SplitBatchModel.train_step, []
     monkeypatch.setattr(
         SplitBatchModel,
         "train_step",
-        lambda model, batch: traced.append(model) or step(model, batch),
+        lambda model, batch: traced.append(model) or train_step(model, batch),
     )
     train(tmp_path, "--epochs", "2")
     assert len(traced) == 1
 
 
 @pytest.mark.slow
-def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
+def test_early_stopping_keeps_the_weights_of_the_best_epoch(random_label_dataset, tmp_path):
     run = train(
         tmp_path, "--epochs", "30", "--patience", "2", "--dropout", "0", "--learning-rate", "0.003"
     )
@@ -128,9 +130,7 @@ def test_early_stopping_keeps_the_best_epoch(unlearnable_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_constant(
-    unlearnable_data, tmp_path
-):
+def test_without_early_stopping_the_last_weights_are_saved(random_label_dataset, tmp_path):
     run = train(
         tmp_path,
         "--epochs",
@@ -144,34 +144,34 @@ def test_without_early_stopping_the_last_weights_count_and_a_constant_rate_is_co
         "--schedule",
         "constant",
     )
-    assert rates(run) == [pytest.approx(0.003)] * 8
+    assert learning_rates(run) == [pytest.approx(0.003)] * 8
     history = losses(run)
     assert len(history) == 8 and history[-1] > min(history) + 0.01
     assert validation_loss(run) == pytest.approx(history[-1], abs=1e-4)
 
 
 @pytest.mark.slow
-def test_the_seed_decides_the_weights_bit_for_bit(made_data, tmp_path):
+def test_the_same_seed_gives_bit_identical_weights(synthetic_dataset, tmp_path):
     options = ["--epochs", "2", "--augment", "flip+shift", "--model", "batchnorm_cnn"]
-    first, again, other = (
+    first, repeated, other = (
         weights(train(tmp_path, *options, "--seed", seed, name=name))
-        for name, seed in (("first", "1"), ("again", "1"), ("other", "2"))
+        for name, seed in (("first", "1"), ("repeated", "1"), ("other", "2"))
     )
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, repeated)
     assert not np.array_equal(first, other)
 
 
-def rates(run):
+def learning_rates(run):
     return [row["learning_rate"] for row in runs.load_history(run)]
 
 
 @pytest.mark.slow
-def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
-    cosine = rates(
+def test_cosine_and_one_cycle_end_with_a_learning_rate_of_zero(synthetic_dataset, tmp_path):
+    cosine = learning_rates(
         train(tmp_path, "--schedule", "cosine", "--epochs", "4", "--patience", "0", name="cosine")
     )
     assert cosine == sorted(cosine, reverse=True) and 0.8e-3 < cosine[0] < 1e-3
-    cycle = rates(
+    cycle = learning_rates(
         train(tmp_path, "--schedule", "one-cycle", "--epochs", "4", "--patience", "0", name="cycle")
     )
     assert 0.9e-3 < cycle[0] < 1e-3 and cycle == sorted(cycle, reverse=True)
@@ -179,7 +179,9 @@ def test_cosine_and_one_cycle_end_at_zero(made_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, tmp_path):
+def test_plateau_halves_the_learning_rate_when_the_loss_stops_falling(
+    random_label_dataset, tmp_path
+):
     run = train(
         tmp_path,
         "--epochs",
@@ -193,7 +195,7 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
         "--learning-rate",
         "0.004",
     )
-    assert rates(run)[0] == pytest.approx(0.004) and rates(run)[-1] in (
+    assert learning_rates(run)[0] == pytest.approx(0.004) and learning_rates(run)[-1] in (
         pytest.approx(0.002),
         pytest.approx(0.001),
         pytest.approx(0.0005),
@@ -219,14 +221,14 @@ def test_plateau_halves_the_rate_where_the_loss_stands_still(unlearnable_data, t
     ],
     ids=lambda option: option[0],
 )
-def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[]):  # noqa: B006
-    if not plain:  # trained once, for all options
+def test_every_option_changes_the_weights(synthetic_dataset, tmp_path, option, plain=[]):  # noqa: B006
+    if not plain:  # trained once for all options
         plain.append(weights(train(tmp_path, "--epochs", "1", name="plain")))
     assert not np.array_equal(plain[0], weights(train(tmp_path, "--epochs", "1", *option)))
 
 
 @pytest.mark.parametrize(
-    "options, complaint",
+    "options, message_part",
     [
         (["--model", "resnet"], "dropout_cnn"),
         (["--recipe", "slow"], "classic"),
@@ -264,12 +266,14 @@ def test_every_option_changes_the_weights(made_data, tmp_path, option, plain=[])
         (["more"], "more"),
     ],
 )
-def test_a_wrong_option_is_refused_with_one_line(made_data, capsys, options, complaint):
+def test_an_invalid_option_is_rejected_in_one_line(
+    synthetic_dataset, capsys, options, message_part
+):
     with pytest.raises(SystemExit) as caught:
         train_cnn.main([*SMALL, *options])
     assert caught.value.code == 2
     message = capsys.readouterr().err
-    assert message.count("\n") == 1 and complaint in message
+    assert message.count("\n") == 1 and message_part in message
 
 
 def failure(capfd, *options):
@@ -279,7 +283,7 @@ def failure(capfd, *options):
     return message
 
 
-def test_wrong_paths_are_named(made_data, tmp_path, capfd):
+def test_invalid_paths_are_reported(synthetic_dataset, tmp_path, capfd):
     file = tmp_path / "file"
     file.touch()
     assert "nowhere" in failure(capfd, "--data-dir", str(tmp_path / "nowhere"))
@@ -291,7 +295,7 @@ def test_wrong_paths_are_named(made_data, tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_path, capfd):
+def test_invalid_weights_are_reported_and_create_no_run(synthetic_dataset, tmp_path, capfd):
     (tmp_path / "text.h5").write_text("no weights")
     for file in ("missing.h5", "text.h5"):
         message = failure(
@@ -303,11 +307,13 @@ def test_weights_that_cannot_be_had_are_named_and_leave_no_run(made_data, tmp_pa
             "--runs-dir",
             str(tmp_path / "runs"),
         )
-        assert f"{file} cannot be had" in message and "leave --weights out" in message
+        assert f"{file} cannot be loaded" in message and "leave --weights out" in message
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, monkeypatch):
+def test_a_resumed_run_without_an_epoch_loads_the_initial_weights(
+    synthetic_dataset, tmp_path, monkeypatch
+):
     options = [
         *SMALL,
         "--model",
@@ -315,7 +321,7 @@ def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, 
         "--width",
         "0.35",
         "--weights",
-        "some.h5",
+        "weights.h5",
         "--runs-dir",
         str(tmp_path),
     ]
@@ -327,7 +333,7 @@ def test_a_run_without_an_epoch_is_given_its_weights_again(made_data, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
+def test_a_nan_loss_stops_training(synthetic_dataset, tmp_path, capfd):
     message = failure(
         capfd, "--runs-dir", str(tmp_path), "--learning-rate", "1e38", "--epochs", "3"
     )
@@ -337,23 +343,23 @@ def test_a_loss_that_is_no_number_ends_training(made_data, tmp_path, capfd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment, number, code",
+    "save_function, signal_number, code",
     [("save_state", signal.SIGTERM, 143), ("save_epoch", signal.SIGINT, 130)],
 )
-def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
-    made_data, tmp_path, capfd, monkeypatch, moment, number, code
+def test_ctrl_c_and_sigterm_keep_the_best_weights_and_print_their_path(
+    synthetic_dataset, tmp_path, capfd, monkeypatch, save_function, signal_number, code
 ):
-    """Even while files are being written, weights and history tell the same."""
-    module = checkpoint if moment == "save_state" else runs
-    save, calls = getattr(module, moment), []
+    """Weights and history are consistent even if the signal arrives while files are written."""
+    module = checkpoint if save_function == "save_state" else runs
+    save, calls = getattr(module, save_function), []
 
     def interrupted_save(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
-            signal.raise_signal(number)
+            signal.raise_signal(signal_number)
         save(*arguments)
 
-    monkeypatch.setattr(module, moment, interrupted_save)
+    monkeypatch.setattr(module, save_function, interrupted_save)
     assert train_cnn.main([*SMALL, "--runs-dir", str(tmp_path), "--name", "run"]) == code
     run, message = tmp_path / "run", capfd.readouterr().err
     assert f"--resume {run}" in message
@@ -366,7 +372,7 @@ def test_ctrl_c_and_sigterm_keep_the_best_weights_and_name_them(
     assert not runs.is_finished(run)
 
 
-def test_ctrl_c_in_the_first_epoch_leaves_nothing(made_data, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_in_the_first_epoch_leaves_no_run(synthetic_dataset, tmp_path, capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
@@ -376,7 +382,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_nothing(made_data, tmp_path, capsys, m
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
+def test_a_full_disk_causes_a_one_line_error(synthetic_dataset, tmp_path, capfd, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
@@ -385,17 +391,17 @@ def test_a_full_disk_is_one_line(made_data, tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_weights_from_before_the_loss_was_no_number_are_named(
-    made_data, tmp_path, capfd, monkeypatch
+def test_weights_saved_before_a_nan_loss_are_reported(
+    synthetic_dataset, tmp_path, capfd, monkeypatch
 ):
     save_epoch = runs.save_epoch
 
-    def save_and_spoil(run, history, model=None):
+    def save_and_set_nan(run, history, model=None):
         save_epoch(run, history, model)
         if model:
             model.layers[-1].bias.assign(np.full(10, np.nan))
 
-    monkeypatch.setattr(runs, "save_epoch", save_and_spoil)
+    monkeypatch.setattr(runs, "save_epoch", save_and_set_nan)
     run = tmp_path / "run"
     message = failure(
         capfd, "--runs-dir", str(tmp_path), "--name", "run", "--patience", "0", "--epochs", "3"
@@ -411,22 +417,21 @@ def test_weights_from_before_the_loss_was_no_number_are_named(
 
 
 @pytest.mark.slow
-def test_a_validation_loss_that_is_no_number_ends_training_too(
-    made_data, tmp_path, capfd, monkeypatch
-):
+def test_a_nan_validation_loss_stops_training(synthetic_dataset, tmp_path, capfd, monkeypatch):
     load = data.load
 
-    def load_and_spoil(*arguments):
+    def load_and_set_nan(*arguments):
         dataset = load(*arguments)
-        dataset.validation.images[:] = np.nan  # which ReLU would hide
+        # deep_cnn has no ReLU, which would turn NaN into 0.
+        dataset.validation.images[:] = np.nan
         return dataset
 
-    monkeypatch.setattr(data, "load", load_and_spoil)
+    monkeypatch.setattr(data, "load", load_and_set_nan)
     message = failure(capfd, "--runs-dir", str(tmp_path), "--epochs", "2", "--model", "deep_cnn")
     assert re.search("the loss of epoch [12] is", message)
 
 
-def test_without_an_output_an_error_is_still_one_line(capsys, monkeypatch, tmp_path):
+def test_an_error_without_standard_output_is_one_line(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdout", None)
     assert train_cnn.main(["--resume", str(tmp_path)]) == 1
     message = capsys.readouterr().err
@@ -438,24 +443,24 @@ def out_of_memory():
 
 
 def aborted():
-    """What oneDNN's operations make of it."""
+    """Raise the error of oneDNN's operations when memory runs out."""
     raise tf.errors.AbortedError(None, None, "could not create a memory object")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shortage", [out_of_memory, aborted])
-def test_want_of_memory_is_one_line_and_costs_no_epoch(
-    made_data, tmp_path, capfd, monkeypatch, shortage
+@pytest.mark.parametrize("raise_error", [out_of_memory, aborted])
+def test_out_of_memory_causes_a_one_line_error_and_the_run_is_resumable(
+    synthetic_dataset, tmp_path, capfd, monkeypatch, raise_error
 ):
     save_epoch = runs.save_epoch
 
-    def save_and_run_short(run, history, model=None):
+    def run_out_of_memory(run, history, model=None):
         if len(history) == 3:
-            shortage()
+            raise_error()
         save_epoch(run, history, model)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "save_epoch", save_and_run_short)
+        patch.setattr(runs, "save_epoch", run_out_of_memory)
         message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--epochs", "3")
     assert "out of memory in epoch 3" in message and "--batch-size 50" in message
     assert train_cnn.main(["--resume", str(tmp_path / "run")]) == 0
@@ -463,8 +468,8 @@ def test_want_of_memory_is_one_line_and_costs_no_epoch(
 
 
 @pytest.mark.slow
-def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
-    """TensorFlow writes to stderr past Python: only a process of its own shows all of it."""
+def test_standard_error_of_the_process_is_one_line(tmp_path):
+    """TensorFlow bypasses Python when it writes to stderr, so that the test needs a subprocess."""
     done = subprocess.run(
         [sys.executable, "train_cnn.py", "--data-dir", str(tmp_path / "nowhere")],
         cwd=ROOT,
@@ -475,7 +480,7 @@ def test_on_the_command_line_an_error_is_one_line_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_keras_json_is_named(tmp_path):
+def test_a_corrupt_keras_json_is_reported(tmp_path):
     (tmp_path / "keras.json").write_text('{"floatx": "float31"}')
     done = subprocess.run(
         [sys.executable, "train_cnn.py", "--data-dir", "nowhere"],
@@ -491,8 +496,8 @@ def test_a_broken_keras_json_is_named(tmp_path):
     )
 
 
-def test_help_imports_nothing_slow():
-    """Seconds differ between machines; what is imported does not."""
+def test_help_imports_no_slow_package():
+    """Check the imports instead of the time, which differs between machines."""
     code = (
         "import sys, train_cnn, evaluate_model\n"
         "from tools import compare_models, explore_data, export_model\n"
@@ -509,7 +514,7 @@ def test_help_imports_nothing_slow():
 
 
 @pytest.mark.slow
-def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
+def test_the_saved_model_contains_only_keras_layers(synthetic_dataset, tmp_path):
     model = runs.load_model(
         train(tmp_path, "--epochs", "1", "--model", "gap_cnn", "--schedule", "one-cycle")
     )
@@ -518,7 +523,7 @@ def test_what_is_saved_holds_only_stock_layers(made_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_data, tmp_path):
+def test_training_sets_the_whitening_filters_once_and_keeps_them(synthetic_dataset, tmp_path):
     run = train(
         tmp_path,
         "--epochs",
@@ -541,14 +546,14 @@ def test_training_sets_the_frozen_filters_by_its_images_and_leaves_them(made_dat
 
 
 @pytest.mark.slow
-def test_from_python_a_training_is_a_call(made_data, tmp_path):
+def test_training_can_be_called_from_python(synthetic_dataset, tmp_path):
     config = TrainConfig(
         model="lenet_l2", epochs=1, val_size=100, batch_size=100, runs_dir=tmp_path, name="mine"
     )
     run = train_cnn.train(config)
     assert run == tmp_path / "mine" and runs.is_finished(run)
     assert runs.load_train_config(run) == config
-    assert train_cnn.train_or_resume(config) == run  # which is not trained again
+    assert train_cnn.train_or_resume(config) == run  # not trained again
     other = TrainConfig(**config.to_record() | {"epochs": 2})
-    with pytest.raises(runs.RunError, match="made with other options"):
+    with pytest.raises(runs.RunError, match="trained with other settings"):
         train_cnn.train_or_resume(other)

@@ -1,22 +1,22 @@
-"""Compare networks, recipes, classical baselines and ablations, each with several seeds.
+"""Compare networks, recipes, ablations and classical classifiers, each with several random seeds.
 
-    python -m tools.compare_models                         all of them, three seeds each: many hours
-    python -m tools.compare_models dropout_cnn quick knn   some; --help names all
+    python -m tools.compare_models                         everything, three seeds each: many hours
+    python -m tools.compare_models dropout_cnn quick knn   these contestants only
     python -m tools.compare_models networks baselines --seeds 1 --limit 6000
-    python -m tools.compare_models --workers 2             two at a time, half of the cores each
+    python -m tools.compare_models --workers 2             two trainings at a time on this machine
     python -m tools.compare_models --scheduler tcp://host:8786
                                                            on the workers of a Dask cluster
 
-A comparison that was broken off goes on with the same command: what is finished is not trained
-again. Leaves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, beside a
-folder for every training: the result.json in it is all that is needed not to train it again.
+Saves comparison.md, comparison.csv, figures/ and report.html in runs/comparison, and one folder per
+training. Run the same command again to resume: a training whose folder contains result.json is
+skipped.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.compare_models")
 
 from fmnist import cli
@@ -26,56 +26,73 @@ from tools.comparison.results import CompareError
 
 
 def contestant(text: str) -> str:
-    """An argparse type: the name of a contestant or of a group."""
+    """Return the name of a contestant or of a group of contestants. An argparse type."""
     if text not in GROUPS and text not in CONTESTANTS:
         raise argparse.ArgumentTypeError(
-            f"no {text!r} is known; known are {', '.join([*GROUPS, *CONTESTANTS])}"
+            f"unknown contestant {text!r}; choose from {', '.join([*GROUPS, *CONTESTANTS])}"
         )
     return text
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
+    groups = "; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items())
     add(
         "names",
         nargs="*",
         metavar="NAME",
         type=contestant,
-        help="; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items()),
+        help=f"contestants or groups of contestants to compare (default: all groups). {groups}",
     )
-    add("--seeds", type=cli.number(int, 1, 1000), default=3, help="trainings each (%(default)s)")
-    add("--epochs", type=cli.number(int, 1, 1e6), help="of every network (its own)")
+    add(
+        "--seeds",
+        type=cli.number(int, 1, 1000),
+        default=3,
+        metavar="N",
+        help="number of trainings per contestant, with random seeds from 0 on "
+        "(default: %(default)s)",
+    )
+    add(
+        "--epochs",
+        type=cli.number(int, 1, 1e6),
+        metavar="N",
+        help="maximum number of epochs of every network (default: that of the contestant)",
+    )
     cli.add_sizes(parser)
     add(
         "--weights",
         type=cli.path,
         metavar="imagenet|FILE",
-        help="what mobilenet starts from (imagenet where Keras has or can fetch it, else chance)",
+        help="initial weights of mobilenet (default: imagenet, or randomly initialised if these "
+        "are not available)",
     )
     cli.add_data_dir(parser)
     add(
         "--output-dir",
         type=cli.path,
         default="runs/comparison",
-        help="where runs and results are written (%(default)s)",
+        metavar="DIR",
+        help="folder for run directories and results (default: %(default)s)",
     )
     add(
         "--workers",
         type=cli.number(int, 1, 1000),
-        help="train so many at a time, by Dask on this machine",
+        metavar="N",
+        help="number of trainings at a time on this machine, with Dask (default: 1, without Dask)",
     )
     add(
         "--scheduler",
         metavar="ADDRESS",
-        help="train on the workers of this Dask scheduler, which see the same folders",
+        help="address of a Dask scheduler whose workers train; they need access to the same "
+        "folders (default: train on this machine)",
     )
     options = parser.parse_args(argv)
     if options.workers and options.scheduler:
-        parser.error("--workers are of this machine, a --scheduler has its own")
+        parser.error("--workers is for this machine; leave it out with --scheduler")
     if options.weights and "mobilenet" not in expand(options.names):
-        parser.error("--weights are of mobilenet, which is not compared")
+        parser.error("--weights is for mobilenet only, which is not among the contestants")
     try:
         for name in expand(options.names):
             TrainConfig(**(CONTESTANTS[name] or {}) | cli.sizes(options))

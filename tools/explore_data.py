@@ -1,36 +1,39 @@
-"""Look at Fashion-MNIST before any training.
+"""Explore Fashion-MNIST: classes, pixel values, similar images and duplicates.
 
-    python -m tools.explore_data                 some two minutes
+    python -m tools.explore_data                 about two minutes
     python -m tools.explore_data --data-dir DIR
 
-Leaves figures/, findings.json and report.html in runs/exploration.
+Saves figures/, findings.json and report.html in runs/exploration.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.explore_data")
 
 from fmnist import cli, runtime, source
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     cli.add_data_dir(parser)
     parser.add_argument(
         "--val-size",
         type=float,
         default=5000,
-        help="validation images out of the 60,000: a count, or a fraction below 1 (%(default)s)",
+        metavar="SIZE",
+        help="size of the validation set: a number of images, or a fraction below 1 "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--output-dir",
         type=cli.path,
         default="runs/exploration",
-        help="where the results are written (%(default)s)",
+        metavar="DIR",
+        help="folder for the results (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     try:

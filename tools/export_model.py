@@ -1,24 +1,24 @@
-"""Export a trained network for other runtimes, and keep the exports that agree with it.
+"""Export a trained network to other runtimes and verify every export on the test set.
 
     python -m tools.export_model              the newest finished run, else pretrained/best
     python -m tools.export_model --run runs/my_run --formats onnx litert_int8
 
-    saved_model     a TensorFlow SavedModel in the layout of TensorFlow Serving
-    onnx            for ONNX Runtime
-    litert          for LiteRT, once TensorFlow Lite
-    litert_int8     the same with weights and activations of 8 bits, a quarter of the size;
-                    images and probabilities are float
+    saved_model     TensorFlow SavedModel in the folder layout of TensorFlow Serving
+    onnx            ONNX Runtime
+    litert          LiteRT, formerly TensorFlow Lite
+    litert_int8     LiteRT with weights and activations of 8 bits, a quarter of the size; input and
+                    output are float32
 
-Each export is run on the test images. All take images (N, 28, 28, 1) in [0, 1] and give
-probabilities (N, 10), those of model.keras: without test-time flips and without the temperature of
-evaluate_model.py. Leaves those that agree, and exports.json, in the folder exports of the run.
+All formats take images (N, 28, 28, 1) in [0, 1] and return class probabilities (N, 10). These are
+the probabilities of model.keras, without test-time augmentation and temperature scaling. Saves the
+exports that agree with model.keras, and exports.json, in the folder exports of the run.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.export_model")
 
 from fmnist import cli, runs, runtime
@@ -27,7 +27,7 @@ FORMAT_NAMES = ("saved_model", "onnx", "litert", "litert_int8")
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     cli.add_run_options(parser)
     parser.add_argument(
@@ -36,19 +36,21 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         choices=FORMAT_NAMES,
         default=list(FORMAT_NAMES),
         metavar="FORMAT",
-        help=f"some of {', '.join(FORMAT_NAMES)} (all)",
+        help=f"formats to export: {', '.join(FORMAT_NAMES)} (default: all)",
     )
     cli.add_data_dir(parser)
     parser.add_argument(
         "--output-dir",
         type=cli.path,
-        help="where the exports are written (exports in the run, or in --runs-dir)",
+        metavar="DIR",
+        help="folder for the exports (default: the folder exports in the run; in --runs-dir for "
+        "pretrained/best)",
     )
     return parser.parse_args(argv)
 
 
 def default_folder(run: Path, runs_dir: str) -> Path:
-    """Return where exports go: into the run, but for the one that comes with the project."""
+    """Return the default output folder: in the run, but for pretrained/best in `runs_dir`."""
     pretrained = run.resolve() == runs.PRETRAINED.resolve()
     return (Path(runs_dir) if pretrained else run) / "exports"
 
@@ -68,9 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             run, dict.fromkeys(options.formats), folder, options.data_dir
         )
         print(f"\n{cli.table(export.HEAD, export.table_rows(rows))}\n")
-        kept = [str(folder / export.FORMATS[name].path) for name in options.formats if name in rows]
-        if kept:
-            print(f"Saved {', '.join(kept)}")
+        saved = [
+            str(folder / export.FORMATS[name].path) for name in options.formats if name in rows
+        ]
+        if saved:
+            print(f"Saved {', '.join(saved)}")
         if failures:
             raise export.ExportError(
                 "; ".join(f"{name}: {reason}" for name, reason in failures.items())

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.predict_image")
 
 from fmnist import cli, runs, runtime

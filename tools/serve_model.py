@@ -13,7 +13,7 @@ behind a proxy that has before you make it reachable for others.
 import argparse
 import sys
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.serve_model")
 
 from fmnist import cli, runs, runtime

@@ -1,13 +1,13 @@
-"""Search for the options of train_cnn.py that give the best validation accuracy, with Optuna.
+"""Search for the hyperparameters with the best validation accuracy, with Optuna.
 
-    python -m tools.tune_model              thirty trials of dropout_cnn, an hour or two
+    python -m tools.tune_model              30 trials of dropout_cnn, one to two hours
     python -m tools.tune_model --model allconv_cnn --epochs 9 --trials 50 --study small
     python -m tools.tune_model --storage postgresql+psycopg://user@host/studies
 
-A study that was broken off goes on with the same command, and so does the trial that was in
-progress. Several processes that name the same study share its trials: on one machine as it is, on
-several with a --storage that all of them reach. Leaves figures/ and report.html in
-runs/studies/NAME, and ends with the train_cnn.py command that trains the winner.
+Saves figures/ and report.html in runs/studies/NAME and prints the train_cnn.py command of the best
+trial. Run the same command again to resume: the study and the interrupted trial continue. Several
+processes that name the same study share its trials: on one machine without further options, on
+several machines with a --storage that all of them can reach.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not __package__:  # started as a file, which finds no other
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("run it from the project's folder: python -m tools.tune_model")
 
 from fmnist import cli, runtime
@@ -24,32 +24,60 @@ from tools.tuning.space import SPACE
 
 
 def parse_options(argv: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Return the options, and the settings of every trial. Exits with code 2 on a wrong option."""
+    """Return the parsed options and the settings that all trials share.
+
+    Exits with code 2 on an invalid option.
+    """
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add(
         "--model",
         default=MODEL_NAMES[0],
         choices=MODEL_NAMES,
-        help="network of model.py (%(default)s)",
+        help="network whose hyperparameters are tuned (default: %(default)s)",
     )
     add(
         "--trials",
         type=cli.number(int, 1, 1e6),
         default=30,
-        help="of the whole study (%(default)s)",
+        metavar="N",
+        help="number of trials of the study, including those of earlier calls "
+        "(default: %(default)s)",
     )
-    add("--epochs", type=cli.number(int, 1, 1e6), default=15, help="of a trial (%(default)s)")
-    add("--study", type=cli.run_name, default="study", help="its name (%(default)s)")
-    add("--storage", metavar="URL", help="database that keeps the study (a file in its folder)")
+    add(
+        "--epochs",
+        type=cli.number(int, 1, 1e6),
+        default=15,
+        metavar="N",
+        help="number of epochs of a trial (default: %(default)s)",
+    )
+    add(
+        "--study",
+        type=cli.run_name,
+        default="study",
+        metavar="NAME",
+        help="name of the study (default: %(default)s)",
+    )
+    add(
+        "--storage",
+        metavar="URL",
+        help="URL of the database that stores the study (default: a file in the study's folder)",
+    )
     cli.add_sizes(parser)
-    add("--seed", type=cli.number(int, 0, 2**31), default=0, help="of every training (%(default)s)")
+    add(
+        "--seed",
+        type=cli.number(int, 0, 2**31),
+        default=0,
+        metavar="N",
+        help="random seed of every training (default: %(default)s)",
+    )
     cli.add_data_dir(parser)
     add(
         "--output-dir",
         type=cli.path,
         default="runs/studies",
-        help="where the study's folder is made (%(default)s)",
+        metavar="DIR",
+        help="folder in which the study's folder is created (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     fixed = {
@@ -71,10 +99,10 @@ def main(argv: list[str] | None = None) -> int:
     options, fixed = parse_options(argv)
 
     def work() -> None:
-        runtime.configure_tensorflow(concurrent_operations=2)  # as train() does
+        runtime.configure_tensorflow(concurrent_operations=2)  # the same configuration as train()
         from tools.tuning import report, study
 
-        winner = study.tune(
+        best = study.tune(
             options.study,
             options.trials,
             fixed,
@@ -84,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         folder = Path(options.output_dir) / options.study
         print(f"\nSaved {folder / 'report.html'} and figures/")
-        print(f"Next: {report.command(winner)}")
+        print(f"Next: {report.command(best)}")
 
     return cli.exit_code("tune_model.py", work, cli.INTERRUPTED)
 

@@ -1,1 +1,1 @@
-"""How a network is scored."""
+"""Evaluation of a trained network."""

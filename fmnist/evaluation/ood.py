@@ -1,12 +1,15 @@
-"""Whether an image is unlike those that a network was trained on, so that its answer means little.
+"""Detection of out-of-distribution (OOD) images, for which a prediction is unreliable.
 
-images: (N, 28, 28, 1) in [0, 1]; probabilities: (N, classes), calibrated. A score is the higher,
-the stranger an image is:
-    1. how far its principal components are from those of the predicted class, in that class' own
-       spread (Mahalanobis);
-    2. how much of it the principal components leave over;
-    3. the same as a share of all its light;
-    4. how unsure the network is.
+Every image gets four scores. An image is out of distribution if one of them exceeds its limit:
+    1. The squared Mahalanobis distance between the principal components of the image and those of
+       the predicted class.
+    2. The squared reconstruction error of the principal components.
+    3. The same error as a fraction of the sum of the squared pixel values.
+    4. One minus the confidence.
+
+Common arguments:
+    images: (N, 28, 28, 1) in [0, 1].
+    probabilities: calibrated class probabilities (N, classes).
 """
 
 from typing import NamedTuple
@@ -14,21 +17,27 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
-COMPONENTS = 60
-# images that the spread of all classes counts for in the spread of each, which may have few
-# of its own
-POOLED = 60
-SCORES = 4
-KEPT = 0.95  # at least, of the validation images
-TINY = 1e-6
-ROUNDING = 1e-3
+COMPONENTS = 60  # number of principal components
+# Weight, in images, of the pooled covariance in the covariance of a class. A class may have too few
+# images for an estimate of its own.
+POOLED_WEIGHT = 60
+SCORES = 4  # number of scores
+# Smallest fraction of the validation images that stay within all limits.
+IN_DISTRIBUTION = 0.95
+EPSILON = 1e-6  # avoids singular matrices and divisions by zero
+ROUNDING_MARGIN = 1e-3  # relative margin of the limits for rounding to float32
 
 
 class Novelty(NamedTuple):
-    """What training images look like.
+    """Statistics of the training images, and limits of the scores.
 
-    mean: (784,); components: (60, 784); centres: (classes, 60); whitening: (classes, 60, 60);
-    limits: (4,).
+    Attributes:
+        mean: mean image (784,).
+        components: principal components (60, 784); fewer if there are fewer training images.
+        centres: mean principal component values of every class (classes, 60).
+        whitening: matrix of every class (classes, 60, 60) that transforms its covariance matrix to
+            the identity.
+        limits: upper limits of the scores (4,).
     """
 
     mean: np.ndarray
@@ -44,13 +53,19 @@ def fit(
     validation_images: np.ndarray,
     validation_probabilities: np.ndarray,
 ) -> Novelty:
-    """Return what training images look like.
+    """Compute the statistics of the training images, and the limits from the validation images.
 
-    Enough of the validation images keep to the limits of the scores.
+    At least IN_DISTRIBUTION of the validation images stay within all limits.
+
+    Args:
+        images: training images.
+        labels: labels (N,) of the training images.
+        validation_images: validation images.
+        validation_probabilities: calibrated class probabilities of the validation images.
     """
     flat = images.reshape(len(images), -1)
-    analysis = PCA(min(COMPONENTS, len(flat)), svd_solver="covariance_eigh").fit(flat)
-    values = analysis.transform(flat)
+    pca = PCA(min(COMPONENTS, len(flat)), svd_solver="covariance_eigh").fit(flat)
+    values = pca.transform(flat)
     classes = range(validation_probabilities.shape[1])
     overall = values.mean(axis=0)
     centres = np.array(
@@ -59,42 +74,50 @@ def fit(
             for label in classes
         ]
     )
-    deviations = values - centres[labels]
-    pooled = np.cov(deviations, rowvar=False, bias=True)
-    pooled += TINY * (1 + np.trace(pooled)) * np.eye(len(pooled))
+    residuals = values - centres[labels]
+    pooled = np.cov(residuals, rowvar=False, bias=True)
+    pooled += EPSILON * (1 + np.trace(pooled)) * np.eye(len(pooled))
     whitening = []
     for label in classes:
-        own = deviations[labels == label]
-        covariance = (own.T @ own + POOLED * pooled) / (len(own) + POOLED)
+        class_residuals = residuals[labels == label]
+        covariance = (class_residuals.T @ class_residuals + POOLED_WEIGHT * pooled) / (
+            len(class_residuals) + POOLED_WEIGHT
+        )
         whitening.append(np.linalg.inv(np.linalg.cholesky(covariance)))
     novelty = Novelty(
-        analysis.mean_, analysis.components_, centres, np.array(whitening), np.full(SCORES, np.inf)
+        pca.mean_, pca.components_, centres, np.array(whitening), np.full(SCORES, np.inf)
     )
     validation = scores(novelty, validation_images, validation_probabilities)
-    # Each score may go beyond its limit for so few that all of them together leave enough.
-    limits = np.quantile(validation, 1 - (1 - KEPT) / SCORES, axis=0, method="higher")
-    # In what is saved, rounding must not put the image at the limit beyond it.
-    return Novelty(
-        *(array.astype(np.float32) for array in novelty._replace(limits=limits * (1 + ROUNDING)))
-    )
+    # Each score may exceed its limit for at most (1 - IN_DISTRIBUTION) / SCORES of the images, so
+    # that all scores together exceed a limit for at most 1 - IN_DISTRIBUTION.
+    limits = np.quantile(validation, 1 - (1 - IN_DISTRIBUTION) / SCORES, axis=0, method="higher")
+    # A limit is the score of a validation image. After rounding to float32, this image must not
+    # exceed the limit.
+    limits = limits * (1 + ROUNDING_MARGIN)
+    return Novelty(*(array.astype(np.float32) for array in novelty._replace(limits=limits)))
 
 
 def scores(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return the scores (N, 4)."""
     flat = images.reshape(len(images), -1) - novelty.mean
     values = flat @ novelty.components.T
-    left = np.square(flat - values @ novelty.components).sum(axis=1)
+    error = np.square(flat - values @ novelty.components).sum(axis=1)
     predicted = probabilities.argmax(axis=1)
-    away = np.einsum(
+    whitened = np.einsum(
         "nij,nj->ni", novelty.whitening[predicted], values - novelty.centres[predicted]
     )
-    light = np.square(images).reshape(len(images), -1).sum(axis=1)
+    energy = np.square(images).reshape(len(images), -1).sum(axis=1)
     return np.stack(
-        [np.square(away).sum(axis=1), left, left / (light + TINY), 1 - probabilities.max(axis=1)],
+        [
+            np.square(whitened).sum(axis=1),
+            error,
+            error / (energy + EPSILON),
+            1 - probabilities.max(axis=1),
+        ],
         axis=1,
     )
 
 
 def is_novel(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return which images have a score beyond its limit, (N,)."""
+    """Return whether each image is out of distribution, (N,) bool."""
     return (scores(novelty, images, probabilities) > novelty.limits).any(axis=1)

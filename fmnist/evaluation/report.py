@@ -1,4 +1,4 @@
-"""The results of an evaluation as text for a terminal, and as an HTML page."""
+"""The results of an evaluation, as text for a terminal and as an HTML page."""
 
 import json
 from pathlib import Path
@@ -11,30 +11,31 @@ from fmnist import cli, html_report, runs
 SCORES = ("", "accuracy", "loss", "ECE", "calibrated loss", "calibrated ECE", "images")
 CLASS_SCORES = ("", "precision", "recall", "F1", "images")
 CAPTIONS = {
-    "curves": "Accuracy and loss while training. The dotted line marks the epoch whose weights "
-    "were kept.",
-    "confusion_matrix": "Rows are true classes, columns predicted ones.",
-    "predictions": "The first images of the test set.",
-    "correct_and_wrong": "The first correct and the first wrong predictions.",
-    "probabilities": "The first four correct and four wrong predictions, beside all ten "
-    "probabilities; the true class in bold.",
-    "calibration": "How often the network is right when it is so sure, on the test set, before and "
-    "after its logits are divided by the temperature, which was fitted on the validation images. "
-    "Bins of fewer than 20 images have no point.",
-    "mistakes": "The wrong predictions that the network was surest of.",
+    "curves": "Training curves. The dotted line marks the epoch whose weights were saved.",
+    "confusion_matrix": "Confusion matrix of the test set. Rows are true classes, columns are "
+    "predicted classes.",
+    "predictions": "The first test images with predicted class and confidence; the true class is "
+    "named if the prediction is wrong.",
+    "correct_and_wrong": "The first correct and the first wrong predictions on the test set.",
+    "probabilities": "The first four correct and the first four wrong predictions on the test set, "
+    "with the probabilities of all classes. The true class is in bold type.",
+    "calibration": "Reliability diagram and confidence histogram of the test set, before and after "
+    "temperature scaling. The temperature was fitted on the validation set. The diagram omits bins "
+    "with fewer than 20 images.",
+    "mistakes": "The wrong predictions on the test set with the highest confidence.",
 }
 
 
 def write(
     folder: Path, results: dict[str, Any], config: dict[str, Any], figures: dict[str, Figure]
 ) -> None:
-    """Write figures/ and report.html into a folder.
+    """Write figures/ and report.html to a folder.
 
     Args:
-        folder: where they are written.
-        results: as evaluate_model.evaluate() returns them.
-        config: what config.json holds.
-        figures: by name, those of CAPTIONS.
+        folder: existing folder without a folder `figures`.
+        results: result of evaluate_model.evaluate().
+        config: content of config.json.
+        figures: figures by name; CAPTIONS contains their captions.
     """
     html_report.write(
         folder,
@@ -43,7 +44,7 @@ def write(
         figures,
         CAPTIONS,
         [
-            html_report.heading("Each class of the test set"),
+            html_report.heading("Scores of every class on the test set"),
             html_report.table(CLASS_SCORES, class_rows(results)),
             html_report.heading("Settings"),
             html_report.table(
@@ -54,7 +55,7 @@ def write(
 
 
 def text(results: dict[str, Any]) -> str:
-    """Return the results as tables and a sentence."""
+    """Return the results as two tables and a summary."""
     return "\n\n".join(
         [
             cli.table(CLASS_SCORES, class_rows(results)),
@@ -65,29 +66,29 @@ def text(results: dict[str, Any]) -> str:
 
 
 def headline(results: dict[str, Any]) -> str:
-    """Return the sentence with accuracy, loss and calibration on the test set."""
+    """Return a summary of accuracy, loss and calibration on the test set."""
     low, high = results["accuracy_interval"]
     line = (
-        f"Test accuracy {results['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{results['images']:,} images), loss {results['loss']:.4f}"
+        f"Test accuracy {results['accuracy']:.2%} (95 % confidence interval {low:.2%} to "
+        f"{high:.2%}, {results['images']:,} images), loss {results['loss']:.4f}"
     )
     scores, flips, shifts = results, *(results[option] for option in runs.VIEWS)
     if shifts:
         scores = scores["without_shifts"]
         line += f"; without test-time shifts {scores['accuracy']:.2%}"
     if flips:
-        either = " either" if shifts else ""
-        line += f"; without test-time flips{either} {scores['without_flips']['accuracy']:.2%}"
-    line += f"; {results['uncertain']:.1%} of the test predictions are uncertain"
+        both = "shifts and " if shifts else ""
+        line += f"; without test-time {both}flips {scores['without_flips']['accuracy']:.2%}"
     return (
-        f"{line}. Calibrated by temperature {results['temperature']:.2f}: "
-        f"loss {results['calibrated_loss']:.4f}, expected calibration error (ECE) "
-        f"{results['calibrated_ece']:.3f} instead of {results['ece']:.3f}"
+        f"{line}. {results['uncertain']:.1%} of the test predictions are uncertain. Temperature "
+        f"scaling (temperature {results['temperature']:.2f}) changes the loss to "
+        f"{results['calibrated_loss']:.4f} and the expected calibration error (ECE) from "
+        f"{results['ece']:.3f} to {results['calibrated_ece']:.3f}."
     )
 
 
 def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the rows of the table with the columns SCORES."""
+    """Return the rows of the table of all parts of the data, with the columns SCORES."""
     parts = {"training": results["train"], "validation": results["validation"], "test": results}
     rows = [
         (
@@ -102,7 +103,7 @@ def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         *rows,
         (
-            "gap, training to validation",
+            "gap between training and validation",
             f"{gap['accuracy']:+.2%}",
             f"{gap['loss']:+.4f}",
             "",
@@ -114,7 +115,7 @@ def score_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def class_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the rows of the table with the columns CLASS_SCORES."""
+    """Return the rows of the table of all classes, with the columns CLASS_SCORES."""
     return [
         (
             name,

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean output for several views of an image is more accurate."""
+"""Test-time augmentation (TTA): views of an image whose mean output is more accurate."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,19 +9,20 @@ from fmnist.training.augmentation import SHIFT
 
 
 def views(images: np.ndarray, flips: bool, shifts: bool) -> Iterator[np.ndarray]:
-    """Yield images (N, 28, 28, 1) as they are, then mirrored, then moved, and moved and mirrored.
+    """Yield the views of images: 1, 2, 9 or 18 arrays (N, 28, 28, 1).
 
-    The mean output helps a network that was trained on such images.
+    The first view is the original images. The mean output is more accurate if the network was
+    trained with the same augmentation.
 
     Args:
         images: (N, 28, 28, 1).
-        flips: whether mirrored images are wanted.
-        shifts: whether images moved by SHIFT pixels, in eight directions, are wanted.
+        flips: yield every view also mirrored, directly after it.
+        shifts: yield the images also shifted by SHIFT pixels in eight directions.
     """
     height, width = images.shape[1:3]
     padded = np.pad(images, [(0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)])
     for down, right in itertools.product((0, SHIFT, -SHIFT) if shifts else (0,), repeat=2):
-        moved = padded[:, SHIFT - down :, SHIFT - right :][:, :height, :width]
-        yield moved
+        shifted = padded[:, SHIFT - down :, SHIFT - right :][:, :height, :width]
+        yield shifted
         if flips:
-            yield moved[:, :, ::-1]
+            yield shifted[:, :, ::-1]

@@ -1,1 +1,1 @@
-"""How pictures are classified."""
+"""Classification of photos with a trained network."""

@@ -1,8 +1,9 @@
-"""The class probabilities of one image, in NumPy.
+"""Prediction of a single image with NumPy.
 
-TensorFlow takes longer to be called than these networks take to compute.
+For one image, calling TensorFlow takes longer than the arithmetic of these networks.
 
-    probabilities = predictor(model)(image)           a fraction of a millisecond
+    predict = predictor(model)
+    probabilities = predict(image)      a fraction of a millisecond
 """
 
 import functools
@@ -16,20 +17,20 @@ from keras import activations, layers
 from fmnist.networks import can_pool_first, members_of
 
 ZERO = np.float32(0)
-Step = Callable[[np.ndarray], np.ndarray]
+Step = Callable[[np.ndarray], np.ndarray]  # a layer, as a function of the output of the last one
 
 
 def predictor(model: keras.Model) -> Step:
-    """Return a function of one image (28, 28, 1) that gives its class probabilities (10,).
+    """Return a function that predicts the class probabilities (10,) of an image (28, 28, 1).
 
-    They are those of model.predict. A network that has what is not written in NumPy here is
-    compiled by TensorFlow.
+    The function returns the same as model.predict. If this module does not support a layer of the
+    model, the function is compiled with TensorFlow instead.
     """
     members = members_of(model)
     try:
         predictors = [network_predictor(member) for member in members]
         if members != [model] and not isinstance(model.layers[-1], layers.Average):
-            raise TypeError("not the mean of networks")
+            raise TypeError("the output is not the mean of the members")
     except TypeError:
         compiled = tf.function(model, input_signature=[tf.TensorSpec((1, *model.input_shape[1:]))])
         return lambda image: compiled(image[None])[0].numpy()
@@ -39,7 +40,11 @@ def predictor(model: keras.Model) -> Step:
 
 
 def network_predictor(model: keras.Model) -> Step:
-    """Return the function of one network. Raises TypeError where NumPy lacks a part of it."""
+    """Return the prediction function of a network that is not an ensemble.
+
+    Raises:
+        TypeError: a layer is not supported.
+    """
     steps: list[Step] = []
     remaining = [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
     for layer in remaining:
@@ -57,7 +62,7 @@ def network_predictor(model: keras.Model) -> Step:
         elif isinstance(layer, layers.Activation):
             steps.append(activation(layer.activation))
         else:
-            steps.append(other_layer(layer))
+            steps.append(layer_without_kernel(layer))
     steps = [step for step in steps if step is not identity]
 
     def predict(image: np.ndarray) -> np.ndarray:
@@ -69,7 +74,7 @@ def network_predictor(model: keras.Model) -> Step:
 
 
 def check_layer(layer: layers.Layer) -> None:
-    """Raise TypeError for a layer that does more than those of the networks here."""
+    """Raise TypeError for a layer with options that the functions below do not support."""
     config = layer.get_config()
     expected = {
         layers.Conv2D: {"groups": 1, "dilation_rate": (1, 1)},
@@ -81,32 +86,32 @@ def check_layer(layer: layers.Layer) -> None:
         if key in config
     )
     if not square or any(config[key] != value for key, value in expected.items()):
-        raise TypeError(f"this {type(layer).__name__} is not written in NumPy")
+        raise TypeError(f"an option of this {type(layer).__name__} is not supported")
 
 
 def identity(values: np.ndarray) -> np.ndarray:
-    """Return the values: what no activation does."""
+    """Return the values unchanged."""
     return values
 
 
 def relu(values: np.ndarray) -> np.ndarray:
-    """Return max(values, 0), in place: what comes before is a new array in every network here."""
+    """Compute max(values, 0) in place, which is safe after a layer that returns a new array."""
     return np.maximum(values, ZERO, out=values)
 
 
 def silu(values: np.ndarray) -> np.ndarray:
-    """Return values · sigmoid(values), in place."""
+    """Compute values · sigmoid(values) in place."""
     return np.divide(values, 1 + np.exp(-values), out=values)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
-    """Return probabilities from logits (classes,)."""
+    """Return the class probabilities (classes,) of logits (classes,)."""
     powers = np.exp(values - np.maximum.reduce(values))
     return powers / np.add.reduce(powers)
 
 
 def activation(function: Callable) -> Step:
-    """Return the NumPy function of an activation of Keras. Raises TypeError for others."""
+    """Return the NumPy function of a Keras activation. Raises TypeError for other functions."""
     known = {
         activations.linear: identity,
         activations.relu: relu,
@@ -114,19 +119,20 @@ def activation(function: Callable) -> Step:
         activations.softmax: softmax,
     }
     if function not in known:
-        raise TypeError(f"{function} is not written in NumPy")
+        raise TypeError(f"the activation {function} is not supported")
     return known[function]
 
 
 def dense(layer: layers.Dense) -> Step:
-    """Return a dense layer without its activation as a function of values (inputs,)."""
+    """Return the function of a dense layer without its activation."""
     bias = np.asarray(layer.bias) if layer.use_bias else ZERO
-    kernel = np.asfortranarray(layer.kernel)  # one output's weights after the other are read faster
+    # The product is faster if the weights of each output are contiguous in memory.
+    kernel = np.asfortranarray(layer.kernel)
     return lambda values: values @ kernel + bias
 
 
-def other_layer(layer: layers.Layer) -> Step:
-    """Return a layer without kernels as a function. Raises TypeError for others."""
+def layer_without_kernel(layer: layers.Layer) -> Step:
+    """Return the function of a layer without a kernel. Raises TypeError for other layers."""
     if isinstance(layer, layers.BatchNormalization):
         gamma, beta, mean, variance = (np.asarray(weight) for weight in layer.weights)
         scale = gamma / np.sqrt(variance + layer.epsilon)
@@ -141,27 +147,32 @@ def other_layer(layer: layers.Layer) -> Step:
         layers.GlobalMaxPooling2D: lambda maps: maps.max(axis=(0, 1)),
     }
     if type(layer) not in known:
-        raise TypeError(f"{type(layer).__name__} is not written in NumPy")
+        raise TypeError(f"{type(layer).__name__} is not supported")
     return known[type(layer)]
 
 
 def convolution(layer: layers.Conv2D, pool: int) -> Step:
-    """Return a convolution and a max-pooling of pool × pool pixels, without activation.
+    """Return the function of a convolution and a max pooling, without the activation.
 
-    It gathers a window of pixels for every pixel to come, in one block for each place in the pools,
-    and multiplies all by the kernel: what is pooled lies one block apart, and what pooling leaves
-    out is not computed.
+    The function gathers the window of input pixels of every output pixel, and multiplies all
+    windows by the kernel in one matrix product. The windows are grouped by their position within a
+    pool, so that pooling is the maximum over the groups. Pixels that the pooling ignores are not
+    computed.
+
+    Args:
+        layer: the convolution.
+        pool: edge length of the non-overlapping pools; 1 for no pooling.
     """
     kernel = np.asarray(layer.kernel)
     size, _, channels, filters = kernel.shape
     matrix, bias = kernel.reshape(-1, filters), np.asarray(layer.bias) if layer.use_bias else ZERO
     _, rows, columns, _ = layer.input.shape
-    stride, pixel = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
+    stride, indices = layer.strides[0], np.arange(rows * columns).reshape(rows, columns)
     if layer.padding == "same":
-        margins = [margin(length, -(-length // stride), size, stride) for length in pixel.shape]
-        # The index of a zero behind the last pixel.
-        pixel = np.pad(pixel, margins, constant_values=pixel.size)
-    windows = np.lib.stride_tricks.sliding_window_view(pixel, (size, size))[::stride, ::stride]
+        margins = [padding(length, -(-length // stride), size, stride) for length in indices.shape]
+        # Padding has the index after the last pixel, where convolve() appends a zero.
+        indices = np.pad(indices, margins, constant_values=indices.size)
+    windows = np.lib.stride_tricks.sliding_window_view(indices, (size, size))[::stride, ::stride]
     height, width = windows.shape[0] // pool, windows.shape[1] // pool
     windows = np.ascontiguousarray(
         [
@@ -176,7 +187,7 @@ def convolution(layer: layers.Conv2D, pool: int) -> Step:
         pixels = maps.reshape(-1, channels)
         if layer.padding == "same":
             pixels = np.concatenate([pixels, zero])
-        # mode="clip" spares a check that takes as long as the gathering.
+        # mode="clip" avoids a bounds check that takes as long as the gathering.
         pixels = pixels.take(windows, axis=0, mode="clip").reshape(-1, len(matrix)) @ matrix
         maps = np.maximum.reduce(pixels.reshape(pool * pool, height, width, filters))
         maps += bias
@@ -185,24 +196,34 @@ def convolution(layer: layers.Conv2D, pool: int) -> Step:
     return convolve
 
 
-def margin(before: int, after: int, size: int, stride: int) -> tuple[int, int]:
-    """Return how much padding, in front and behind, makes `after` pixels of `before`."""
-    missing = max((after - 1) * stride + size - before, 0)
+def padding(input_length: int, output_length: int, size: int, stride: int) -> tuple[int, int]:
+    """Return the numbers of padding pixels before and after the input along an axis.
+
+    Args:
+        input_length: number of input pixels.
+        output_length: number of output pixels.
+        size: edge length of the kernel or pool.
+        stride: stride of the kernel or pool.
+    """
+    missing = max((output_length - 1) * stride + size - input_length, 0)
     return missing // 2, missing - missing // 2
 
 
 def max_pooling(layer: layers.MaxPooling2D) -> Step:
-    """Return a max-pooling whose pools may overlap as a function of maps.
+    """Return the function of a max pooling whose pools may overlap.
 
-    Where a pool reaches beyond the maps it has their last pixel twice, which changes no maximum.
+    A pool that extends beyond the feature maps contains their border pixels twice, which does not
+    change the maximum.
     """
     size, stride = layer.pool_size[0], layer.strides[0]
 
-    def places(before: int, after: int) -> list[np.ndarray]:
-        first = np.arange(after) * stride - margin(before, after, size, stride)[0]
-        return [np.clip(first + offset, 0, before - 1) for offset in range(size)]
+    def indices_by_offset(input_length: int, output_length: int) -> list[np.ndarray]:
+        """Return, for every offset within a pool, the input indices (output_length,)."""
+        before, _ = padding(input_length, output_length, size, stride)
+        first = np.arange(output_length) * stride - before
+        return [np.clip(first + offset, 0, input_length - 1) for offset in range(size)]
 
-    rows, columns = map(places, layer.input.shape[1:3], layer.output.shape[1:3])
+    rows, columns = map(indices_by_offset, layer.input.shape[1:3], layer.output.shape[1:3])
 
     def pool(maps: np.ndarray) -> np.ndarray:
         maps = functools.reduce(np.maximum, [maps.take(indices, axis=0) for indices in rows])

@@ -1,4 +1,6 @@
-"""Data pruning: an epoch trains on all hard images and on the easy ones in turn.
+"""Data pruning: an epoch uses all hard images, but only every n-th easy image.
+
+The easy images are those with the lowest losses. In n epochs, every easy image is used once.
 
 Qin and others, "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning",
 https://arxiv.org/abs/2303.04947
@@ -7,33 +9,38 @@ https://arxiv.org/abs/2303.04947
 import keras
 import tensorflow as tf
 
-EASY_SHARE = 0.75  # of the images
+EASY_FRACTION = 0.75  # fraction of the images that are easy
 
 
 class DataPruning:
-    """The last loss of every training image, and the choice of an epoch's images by it.
+    """The last loss of every training image, and the selection of the images of an epoch.
 
     Attributes:
-        losses: variable (count,); 0 for an image that was not trained on yet.
-        size: number of images of an epoch.
+        losses: variable (count,) with the last loss of every image; 0 if it was never used.
+        size: number of images in an epoch.
     """
 
     def __init__(self, count: int, every: int) -> None:
-        """Start without losses.
+        """Create the variables, with losses of 0.
 
-        The easy images, EASY_SHARE of all, those of the lowest losses, train in every n-th epoch.
+        Args:
+            count: number of training images.
+            every: number of epochs in which every easy image is used once.
         """
-        self.easy, self.every = int(EASY_SHARE * count), every
+        self.easy, self.every = int(EASY_FRACTION * count), every
         self.kept = self.easy // every
         self.size = count - self.easy + self.kept
         self.losses = keras.Variable(tf.zeros(count), trainable=False)
 
     def choose(self, epoch: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return indices, turns and weights, each (size,), of the images of an epoch.
+        """Select the images of an epoch.
 
-        turns: how often an image has been trained on, if it was as easy or hard as now all the
-            time.
-        weights: of mean one; the easy images count as much as if all of them were there.
+        Returns:
+            indices: indices of the selected images (size,).
+            turns: integers (size,), see augmentation.augment(). The turn of an image increases by
+                one each time the image is used, as long as it stays easy or stays hard.
+            weights: sample weights (size,) with a mean of 1. The selected easy images together
+                weigh as much as all easy images would.
         """
         rank = tf.argsort(self.losses.value, stable=True)
         easy, hard = rank[: self.easy], rank[self.easy :]
@@ -48,5 +55,5 @@ class DataPruning:
         )
 
     def record(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
-        """Keep the losses (B,) of the images of a batch."""
+        """Save the losses (B,) of the images with these indices (B,)."""
         self.losses.value.scatter_update(tf.IndexedSlices(losses, indices))

@@ -1,11 +1,17 @@
-"""The accelerated training model: the same function and weights, in half of the time.
+"""The accelerated training model: the same function and weights, in half the time.
 
     fast_model = accelerate(model, seed, step)
-    fast_model.compile(...); fast_model.fit(...)      trains the weights of `model`
+    fast_model.compile(...)
+    fast_model.fit(...)      trains the weights of `model`
 
-What it does differently: each half of a batch is computed on a core of its own; pooling comes
-before the bias and ReLU, on a quarter of the elements; what pooling leaves out is not computed;
-batch normalisation is one fused operation, and dropout draws a byte for a value. It is never saved.
+It differs from the original model as follows:
+    - The two halves of a batch are computed in parallel.
+    - Pooling comes before the bias and ReLU, which then have a quarter of the values to process.
+    - Pixels that pooling ignores are not computed.
+    - Batch normalisation is a single fused operation.
+    - Dropout uses a random byte per value instead of a random float.
+
+The accelerated model is never saved.
 """
 
 import itertools
@@ -17,23 +23,24 @@ from keras import Sequential, layers
 from fmnist.networks import can_pool_first, members_of
 from fmnist.training.data_pruning import DataPruning
 
-Batch = tf.Tensor | tuple[tf.Tensor, tf.Tensor]  # images, with data pruning and their indices
+Batch = tf.Tensor | tuple[tf.Tensor, tf.Tensor]  # images; with data pruning, also their indices
 
 
 def accelerate(
     model: keras.Model, seed: int, step: keras.Variable, pruning: DataPruning | None = None
 ) -> "SplitBatchModel":
-    """Return a model on the weights of `model` that computes the same and trains faster.
+    """Return a model that shares the weights of `model`, computes the same and trains faster.
 
-    In training, batch normalisation takes its means and variances from each half of a batch by
-    itself.
+    One difference remains: in training, batch normalisation computes mean and variance over each
+    half of a batch separately.
 
     Args:
-        model: of model.build_model().
-        seed: with `step`, it decides what dropout drops.
-        step: a variable that grows with every batch, as an optimizer's `iterations` does.
-        pruning: is given the losses of the images; the batches are then those that data.batches()
-            makes with it.
+        model: network from model.build_model().
+        seed: random seed of dropout.
+        step: variable that increases with every batch, such as `iterations` of an optimizer; with
+            the seed, it determines which values dropout sets to zero.
+        pruning: data pruning that records the losses of the images. The batches must then come from
+            data.batches() with the same object.
     """
     members = members_of(model)
     halves = [
@@ -49,7 +56,13 @@ def accelerate(
 def accelerated_network(
     model: keras.Model, seed: tuple[int, int], step: keras.Variable
 ) -> Sequential:
-    """Return a network on the weights of `model` that computes the same with less."""
+    """Return a network that shares the weights of `model` and computes the same faster.
+
+    Args:
+        model: a network that is not an ensemble.
+        seed: two integers, the random seed of dropout.
+        step: see accelerate().
+    """
     accelerated = [
         keras.Input(model.input_shape[1:]),
         layers.Cropping2D(((0, unused_rows(model)), (0, 0))),
@@ -62,7 +75,7 @@ def accelerated_network(
             if layer.activation is not keras.activations.linear:
                 accelerated.append(layers.Activation(layer.activation))
         elif isinstance(layer, layers.BatchNormalization):
-            # The momentum of a step is shared by its two halves.
+            # Both halves of a batch update the moving averages, so each uses the square root.
             accelerated.append(FusedBatchNormalization(layer, layer.momentum**0.5))
         elif isinstance(layer, layers.Dropout):
             accelerated.append(
@@ -74,40 +87,45 @@ def accelerated_network(
 
 
 class SplitBatchModel(keras.Model):
-    """Every ensemble member twice, on the same weights: each half of a batch has a core.
+    """A model that computes the two halves of a batch in parallel.
 
-    In training every member learns by itself: the output is that of one member after the other.
+    It contains two accelerated networks for every ensemble member, one for each half of a batch,
+    which share the weights of the member.
+
+    In training, every ensemble member has its own loss. Therefore the output (members · N, 10) is
+    the concatenation of the outputs of all members, and labels and sample weights are repeated to
+    match. In inference, the output (N, 10) is the mean over the members.
     """
 
     def __init__(
         self, first: list[keras.Model], second: list[keras.Model], pruning: DataPruning | None
     ) -> None:
-        """Put the two networks of every member side by side.
+        """Create the model.
 
         Args:
-            first: a network for every member, for the first half of a batch.
-            second: the same for the second half.
-            pruning: receives the losses of the images; None without data pruning.
+            first: networks for the first half of a batch, one per ensemble member.
+            second: networks for the second half of a batch, one per ensemble member.
+            pruning: data pruning that records the losses of the images; None without data pruning.
         """
         super().__init__()
         self.first, self.second, self.pruning = first, second, pruning
 
     def compile(self, *arguments, **options) -> None:
-        """Compile as Keras does, and make the variables of the metrics.
+        """Compile the model, and create the variables of the metrics.
 
-        A step that makes any is traced twice.
+        Otherwise the first training step would create them and would be traced twice.
         """
         super().compile(*arguments, **options)
         one_output = tf.zeros((1, *self.first[0].output_shape[1:]))
         self.compute_metrics(None, one_output, one_output)
 
     def call(self, images: Batch, training: bool = False) -> tf.Tensor:
-        """Return the outputs of all members, or their mean where it is not training."""
+        """Return the outputs of all members in training, otherwise their mean."""
         if isinstance(images, tuple):
             images, _ = images
         count = tf.shape(images)[0]
-        # A single image goes into both halves, as nothing has no mean, and the second output is
-        # cut off.
+        # A single image is used as both halves, because batch normalisation cannot compute the
+        # mean of an empty half. The second output is then removed.
         halves = images[: tf.maximum(count // 2, 1)], images[count // 2 :]
         outputs = [
             tf.concat(
@@ -129,7 +147,7 @@ class SplitBatchModel(keras.Model):
         sample_weight: tf.Tensor | None = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Return the loss, and give the losses of the images to the data pruning."""
+        """Return the loss, and record the losses of the images for data pruning."""
         y, sample_weight = (self._for_every_member(values, y_pred) for values in (y, sample_weight))
         if isinstance(x, tuple):
             losses = tf.reshape(
@@ -146,17 +164,18 @@ class SplitBatchModel(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _for_every_member(self, values: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor | None:
+        """Return labels or sample weights, repeated as often as the outputs contain members."""
         if len(self.first) == 1 or values is None:
             return values
-        times = tf.shape(outputs)[0] // tf.shape(values)[0]
-        return tf.tile(values, [times] + [1] * (len(values.shape) - 1))
+        repeats = tf.shape(outputs)[0] // tf.shape(values)[0]
+        return tf.tile(values, [repeats] + [1] * (len(values.shape) - 1))
 
 
 def unused_rows(model: keras.Model) -> int:
-    """Return how many of the last rows of pixels nothing depends on.
+    """Return the number of last pixel rows that do not affect the output.
 
-    Pooling leaves out an odd last row. There are as many columns, but oneDNN is slower on the
-    narrower maps.
+    Non-overlapping pooling ignores an odd last row. The same holds for columns, but oneDNN is
+    slower if the columns are removed as well.
     """
     maps = [
         layer for layer in model.layers if isinstance(layer, (layers.Conv2D, layers.MaxPooling2D))
@@ -178,10 +197,10 @@ def unused_rows(model: keras.Model) -> int:
 
 
 class PooledConvolution(layers.Layer):
-    """Convolution and pooling, without what pooling leaves out: an odd last row and column.
+    """Convolution, pooling and bias, without the activation.
 
-    As max(x) + b = max(x + b), the bias is added to a quarter of the pixels. The activation is left
-    to the next layer.
+    An odd last row and column, which the pooling ignores, are not computed. The bias is added after
+    the pooling, to a quarter of the values, because max(x) + b = max(x + b).
     """
 
     def __init__(self, convolution: layers.Conv2D, pooling: layers.MaxPooling2D) -> None:
@@ -189,7 +208,7 @@ class PooledConvolution(layers.Layer):
         self.convolution, self.pooling = convolution, pooling
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        """Return the pooled maps with their bias."""
+        """Return the pooled feature maps, bias included."""
         layer, padding = self.convolution, self.convolution.padding
         odd = images.shape[1] % 2
         if padding == "same" and odd:
@@ -201,14 +220,19 @@ class PooledConvolution(layers.Layer):
 
 
 class FusedBatchNormalization(layers.Layer):
-    """Batch normalisation by one operation, where Keras takes many."""
+    """Batch normalisation as a single operation; Keras uses several.
+
+    Args:
+        keras_layer: layer whose weights are used.
+        momentum: momentum of the moving averages.
+    """
 
     def __init__(self, keras_layer: layers.BatchNormalization, momentum: float) -> None:
         super().__init__()
         self.keras_layer, self.momentum = keras_layer, momentum
 
     def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return normalised values, and update the moving averages in training."""
+        """Return the normalised values; in training, also update the moving averages."""
         layer = self.keras_layer
         if not training:
             return layer(values)
@@ -221,7 +245,8 @@ class FusedBatchNormalization(layers.Layer):
             variance=[],
             epsilon=layer.epsilon,
         )
-        # The operation divides the squares by one less than their number, Keras by their number.
+        # The operation returns the unbiased variance (divisor count - 1); Keras uses the biased one
+        # (divisor count).
         count = tf.cast(tf.size(maps) // maps.shape[-1], variance.dtype)
         for moving, batch in (
             (layer.moving_mean, mean),
@@ -232,14 +257,20 @@ class FusedBatchNormalization(layers.Layer):
 
 
 class ByteDropout(layers.Layer):
-    """Dropout that draws a byte for every value, not a float: the rate is a multiple of 1/256."""
+    """Dropout with a random byte per value instead of a float.
+
+    Args:
+        rate: dropout rate, rounded to a multiple of 1/256.
+        seed: two integers, the random seed.
+        step: variable that changes the dropped values when it changes.
+    """
 
     def __init__(self, rate: float, seed: tuple[int, int], step: keras.Variable) -> None:
         super().__init__()
         self.dropped, self.seed, self.step = min(round(256 * rate), 255), seed, step
 
     def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the values, in training with some of them 0 and the others scaled."""
+        """Return the values; in training, some are set to zero and the others scaled up."""
         if not training or not self.dropped:
             return values
         count = tf.size(values)

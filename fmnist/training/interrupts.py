@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and sudden death: files are completed, and a last line is printed."""
+"""Handling of Ctrl-C, SIGTERM and a killed process."""
 
 import contextlib
 import shutil
@@ -12,11 +12,13 @@ from fmnist import cli
 
 @contextlib.contextmanager
 def deferred() -> Iterator[list[KeyboardInterrupt]]:
-    """Give a list that grows when Ctrl-C or SIGTERM comes, which interrupts the second time.
+    """Defer interrupts: yield a list to which Ctrl-C and SIGTERM append a KeyboardInterrupt.
 
-    So files are written to their end, and TensorFlow, which makes an error of its own of an
-    interrupt while it traces a function, does not see it. Where this is not the main thread, which
-    alone gets signals, the list stays empty.
+    The caller raises it at a suitable moment. Therefore files are written completely, and no
+    KeyboardInterrupt is raised while TensorFlow traces a function, which would turn it into another
+    exception. The second signal raises the first KeyboardInterrupt immediately.
+
+    Only the main thread receives signals. In other threads the list stays empty.
     """
     received = []
     if threading.current_thread() is not threading.main_thread():
@@ -37,18 +39,19 @@ def deferred() -> Iterator[list[KeyboardInterrupt]]:
 
 
 @contextlib.contextmanager
-def last_words(text: str) -> Iterator[None]:
-    """Print `text` on standard error if this process is killed, as when memory runs out.
+def message_if_killed(message: str) -> Iterator[None]:
+    """Print a message on standard error if this process is killed within the context.
 
-    A shell waits at a pipe for the line that an orderly end sends; at the pipe's end without it, it
-    prints.
+    A shell process reads from a pipe. The end of the context sends a line. If the pipe is closed
+    without a line, this process was killed, and the shell prints the message. Without `sh`, nothing
+    is printed.
     """
     if not shutil.which("sh"):
         yield
         return
     script = """trap '' INT TERM HUP; read -r line || printf '\\n%s\\n' "$1" >&2"""
     with subprocess.Popen(
-        ["sh", "-c", script, "sh", text], stdin=subprocess.PIPE, bufsize=0
+        ["sh", "-c", script, "sh", message], stdin=subprocess.PIPE, bufsize=0
     ) as shell:
         try:
             yield

@@ -1,4 +1,4 @@
-"""What surrounds model.fit: run directory, saving, resuming, and all ways to end."""
+"""The work around model.fit: run directory, saving, resuming, interrupts and errors."""
 
 import contextlib
 import shlex
@@ -19,11 +19,11 @@ from fmnist.training.fast_model import SplitBatchModel
 
 
 class TrainingError(cli.UserError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Diverged(TrainingError):
-    """Training cannot go on, and would not with the same settings."""
+    """Training diverged, and would diverge again with the same settings."""
 
 
 @contextlib.contextmanager
@@ -35,21 +35,22 @@ def open_run(
     fast_model: SplitBatchModel,
     random_stream: tf.Variable,
 ) -> Iterator["EpochSaver"]:
-    """Give an EpochSaver on a new run directory, or on an unfinished one, whose state is restored.
+    """Create a run directory, or restore an unfinished run, and yield its EpochSaver.
 
     Args:
-        run: None for a new one.
-        config: every setting.
+        run: unfinished run directory; None creates a new one.
+        config: all settings.
         dataset: a data.Dataset.
-        model: the network that is saved.
-        fast_model: the compiled accelerated model that is fitted.
-        random_stream: two integers, seed and epoch, of all that is random in the batches.
+        model: model to save.
+        fast_model: accelerated model to fit, compiled.
+        random_stream: variable with seed and epoch, from which the batches derive all random
+            numbers.
 
     Raises:
-        RunError: where the run cannot be made, is of other data, or is being trained by another
-            process.
-        TrainingError: where training cannot go on; the message says what is kept, as that of a
-            KeyboardInterrupt does.
+        RunError: the run cannot be created, was trained on other data, or is being trained by
+            another process.
+        TrainingError: training cannot continue. The message names the saved files.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM. The message names the saved files.
     """
     fast_model.optimizer.build(fast_model.trainable_variables)
     if config.weights and not (run and checkpoint.load_state(run)[1]):
@@ -61,44 +62,45 @@ def open_run(
         runs.check_fingerprint(run, dataset)
     with runs.lock(run):
         saver = EpochSaver(run, config, model, fast_model, random_stream)
-        done = f"; {len(saver.history)} epochs were done before" if saver.history else ""
-        print(f"Run: {run}; {config.model} with {model.count_params():,} parameters{done}")
+        resumed = f"; resumed after epoch {len(saver.history)}" if saver.history else ""
+        print(f"Run: {run}; {config.model} with {model.count_params():,} parameters{resumed}")
         try:
             with (
-                interrupts.last_words(
-                    f"train_cnn.py: killed, or crashed; if nobody did it, memory ran out: other "
-                    f"programs or --batch-size {config.batch_size} take too much. "
-                    f"{how_to_resume(run)}"
+                interrupts.message_if_killed(
+                    "train_cnn.py: the process was killed or crashed. If nobody killed it, it ran "
+                    "out of memory: close other programs or reduce --batch-size "
+                    f"{config.batch_size}. {how_to_resume(run)}"
                 ),
                 interrupts.deferred() as received,
             ):
                 saver.interrupts = received
                 yield saver
         except KeyboardInterrupt as interrupt:
-            raise type(interrupt)(f"Interrupted. {saver.what_is_kept()}") from None
-        # oneDNN raises AbortedError where memory runs out.
+            raise type(interrupt)(f"Interrupted. {saver.end_early()}") from None
+        # oneDNN raises AbortedError if memory runs out.
         except (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError):
             raise TrainingError(
-                f"out of memory in epoch {len(saver.history) + 1}; try less than --batch-size "
-                f"{config.batch_size}. {saver.what_is_kept()}"
+                f"out of memory in epoch {len(saver.history) + 1}; close other programs or reduce "
+                f"--batch-size {config.batch_size}. {saver.end_early()}"
             ) from None
         except OSError as error:
-            raise TrainingError(f"{cli.one_line(error)}. {saver.what_is_kept()}") from None
+            raise TrainingError(f"{cli.one_line(error)}. {saver.end_early()}") from None
     if saver.interrupts:
         raise type(saver.interrupts[0])(
-            f"Interrupted after the last batch: {run} is finished; next: "
+            "Interrupted after the last batch; the run is finished. Next: "
             f"python evaluate_model.py {shlex.quote(str(run))}"
         )
 
 
 class EpochSaver(keras.callbacks.Callback):
-    """Saves state, history and the best weights after every epoch, and handles interrupts.
+    """A callback that saves state, history and best weights after every epoch.
+
+    It also raises deferred interrupts after a batch.
 
     Attributes:
-        run: the run directory.
-        history: a row an epoch, with the keys of runs.HISTORY; those that were done before come
-            first.
-        interrupts: see interrupts.deferred().
+        run: run directory.
+        history: all epochs so far, including those before the run was resumed.
+        interrupts: received interrupts, see interrupts.deferred().
     """
 
     def __init__(
@@ -109,17 +111,21 @@ class EpochSaver(keras.callbacks.Callback):
         fast_model: SplitBatchModel,
         random_stream: tf.Variable,
     ) -> None:
-        """Restore the run if it has a state. See open_run(). Raises RunError."""
+        """Restore the state of the run if it has one. For the arguments, see open_run().
+
+        Raises:
+            RunError: the state is corrupt, or belongs to another network.
+        """
         super().__init__()
         self.run, self.config = run, config
         self.saved_model, self.random_stream = model, random_stream
-        self.optimizer, self.interrupts, self.started = fast_model.optimizer, [], None
+        self.optimizer, self.interrupts, self.start_time = fast_model.optimizer, [], None
         pruning = [fast_model.pruning.losses] if fast_model.pruning else []
         self.state = [*model.weights, *self.optimizer.variables, *pruning]
         self.history = checkpoint.restore(run, config, model, self.state)
 
     def is_done(self) -> bool:
-        """Return whether the history ends as a training of this config does."""
+        """Return whether training has ended: early stopping, divergence or the last epoch."""
         best = runs.chosen_epoch(self.config.patience, self.history)
         stopped = (
             best
@@ -130,49 +136,51 @@ class EpochSaver(keras.callbacks.Callback):
             bool(stopped) or runs.diverged(self.history) or len(self.history) >= self.config.epochs
         )
 
-    def callbacks(self, *counting: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
-        """Return this and the other callbacks in their order.
+    def callbacks(self, *monitors: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+        """Return this callback and the others, in the order in which model.fit must call them.
 
         Args:
-            counting: callbacks that count epochs, as EarlyStopping does. They are told what they
-                saw before.
+            monitors: callbacks that monitor the validation loss, such as EarlyStopping. When a run
+                is resumed, their state is restored from its history.
         """
-        replay = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self.replay(counting))
-        callbacks = [self, keras.callbacks.TerminateOnNaN(), *counting, replay]
+        replay = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self.replay(monitors))
+        callbacks = [self, keras.callbacks.TerminateOnNaN(), *monitors, replay]
         if self.optimizer.use_ema:
-            # First, so that the weights that were validated are still there when they are saved.
+            # It must come first: it moves the averaged weights, which are validated and saved, into
+            # the model, and moves them back before the next epoch.
             averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-            averaging._ema_weights_in_model = bool(self.history)  # as they were saved
+            # A restored model contains the averaged weights, because these were saved.
+            averaging._ema_weights_in_model = bool(self.history)
             callbacks.insert(0, averaging)
         return callbacks
 
-    def replay(self, counting: tuple[keras.callbacks.Callback, ...]) -> None:
-        """Give callbacks the epochs that were done before."""
+    def replay(self, monitors: tuple[keras.callbacks.Callback, ...]) -> None:
+        """Restore the state of callbacks and the learning rate from the history of the run."""
         for row in self.history:
             if self.config.schedule == "plateau":
                 self.optimizer.learning_rate = row["learning_rate"]
-            for callback in counting:
+            for callback in monitors:
                 callback.on_epoch_end(row["epoch"] - 1, dict(row))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Start the clock and the random stream of the epoch."""
-        self.note_seconds()
-        self.started = time.perf_counter()
+        """Start the clock of the epoch, and set the epoch of the random stream."""
+        self.update_seconds()
+        self.start_time = time.perf_counter()
         self.random_stream.assign([self.config.seed, epoch])
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """End the training where it was interrupted."""
+        """Raise a deferred interrupt."""
         if self.interrupts:
             raise self.interrupts[0]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Save the state first, then the history, with the model if it is the best."""
-        # Until it is known how long the writing takes.
+        """Save the state, then the history and, if its weights are the ones to keep, the model."""
         row = {
             "epoch": epoch + 1,
             **logs,
             "learning_rate": float(self.optimizer.learning_rate),
-            "seconds": time.perf_counter() - self.started,
+            # Preliminary: update_seconds() adds the time for saving.
+            "seconds": time.perf_counter() - self.start_time,
         }
         history = [*self.history, row]
         checkpoint.save_state(self.run, [variable.numpy() for variable in self.state], history)
@@ -183,59 +191,64 @@ class EpochSaver(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Save the seconds of the last epoch."""
-        self.note_seconds()
+        """Save the duration of the last epoch."""
+        self.update_seconds()
         runs.save_epoch(self.run, self.history)
 
-    def note_seconds(self) -> None:
-        """Give the last epoch of the history the time until now, the writing after it included."""
-        if self.started is not None:
-            self.history[-1]["seconds"] = time.perf_counter() - self.started
+    def update_seconds(self) -> None:
+        """Set the duration of the last epoch to the time until now, which includes saving."""
+        if self.start_time is not None:
+            self.history[-1]["seconds"] = time.perf_counter() - self.start_time
 
     def save_final(self) -> None:
-        """Leave the run finished, with the best weights in it. Raises Diverged."""
+        """Mark the run as finished, and print which epoch was kept.
+
+        Raises:
+            Diverged: the loss is NaN or infinite.
+        """
         config = self.config
         if runs.diverged(self.history):
             causes = f"--learning-rate {config.learning_rate:g}" + (
                 f" or --l2 {config.l2:g}" if config.l2 else ""
             )
             raise Diverged(
-                f"the loss of epoch {len(self.history)} is not a number, most likely because "
-                f"{causes} is too high. {self.what_is_kept()}"
+                f"the loss of epoch {len(self.history)} is NaN or infinite, most likely because "
+                f"{causes} is too high. {self.end_early()}"
             )
         runs.finish(self.run)
         best = runs.chosen_epoch(config.patience, self.history)
         print(
-            f"\nKept epoch {best['epoch']} of {len(self.history)}: validation accuracy "
-            f"{best['val_accuracy']:.2%}, loss {best['val_loss']:.4f}"
+            f"\nKept the weights of epoch {best['epoch']} of {len(self.history)}: validation "
+            f"accuracy {best['val_accuracy']:.2%}, validation loss {best['val_loss']:.4f}"
         )
         print(f"Saved {self.run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")
 
-    def what_is_kept(self) -> str:
-        """Return the sentences about a run that ended early. A run without weights is removed."""
+    def end_early(self) -> str:
+        """Remove the run if it has no weights, and return a message about the saved weights."""
         best = runs.chosen_epoch(self.config.patience, self.history)
         if best is None:
             runs.discard(self.run)
-            return "No epoch was finished, nothing was saved."
+            return "No epoch was completed; nothing was saved."
         resume = "" if runs.diverged(self.history) else f". {how_to_resume(self.run)}"
         return (
-            f"The {'best' if self.config.patience else 'last'} weights, of epoch {best['epoch']} "
-            f"with a validation loss of {best['val_loss']:.4f}, are in {self.run / runs.MODEL}; "
-            f"next: python evaluate_model.py {shlex.quote(str(self.run))}{resume}"
+            f"The {'best' if self.config.patience else 'last'} weights, those of epoch "
+            f"{best['epoch']} (validation loss {best['val_loss']:.4f}), are in "
+            f"{self.run / runs.MODEL}. To evaluate them: python evaluate_model.py "
+            f"{shlex.quote(str(self.run))}{resume}"
         )
 
 
 def how_to_resume(run: Path) -> str:
-    """Return the sentence with the command that resumes a run."""
+    """Return a sentence with the command that resumes a run."""
     return f"To resume: python train_cnn.py --resume {shlex.quote(str(run))}"
 
 
 def load_initial_weights(config: TrainConfig, model: keras.Model) -> None:
-    """Give a mobilenet the weights that the config names. Raises TrainingError."""
+    """Load the pretrained weights of a config into a mobilenet. Raises TrainingError."""
     try:
         with socket_timeout():
             set_backbone_weights(model, pretrained_weights(config.width, config.weights))
     except ValueError as error:
         raise TrainingError(
-            f"{error}; name a file that holds them, or leave --weights out"
+            f"{error}; name a file that contains them, or leave --weights out"
         ) from None

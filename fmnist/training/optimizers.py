@@ -1,4 +1,4 @@
-"""The optimizer of a config, Muon for convolutions, and the one-cycle schedule."""
+"""The optimizers: Adam, Muon for convolutions, and the learning rate schedules."""
 
 import math
 
@@ -7,11 +7,13 @@ import tensorflow as tf
 
 from fmnist.config import TrainConfig
 
-WARM_UP, START = 0.2, 0.04  # shares of the steps, and of the highest rate
+# Of the one-cycle schedule: length of the warm-up as a fraction of all steps, and initial learning
+# rate as a fraction of the peak.
+WARM_UP, START = 0.2, 0.04
 
 
 def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a config, with schedule, weight decay and averaging."""
+    """Return the optimizer of a config, with its schedule, weight decay and weight averaging."""
     rate, decay = learning_rate(config, steps_per_epoch), config.weight_decay
     ema_steps = config.ema_epochs * steps_per_epoch
     averaging = dict(use_ema=ema_steps > 1, ema_momentum=1 - 1 / max(ema_steps, 1))
@@ -33,7 +35,7 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
 def learning_rate(
     config: TrainConfig, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Return a rate, or a schedule that spans all epochs and ends at zero."""
+    """Return the learning rate, or a schedule that ends at zero after the last epoch."""
     peak, steps = config.learning_rate, config.epochs * steps_per_epoch
     if config.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(peak, steps)
@@ -45,12 +47,14 @@ def learning_rate(
 class ConvolutionMuon(keras.optimizers.Muon):
     """Muon for convolution kernels, as matrices (height · width · inputs, outputs).
 
-    Keras' own sends them to AdamW. Every step of a kernel has singular values of about the same
-    size: what a few directions of the gradient would drown is learned as well. AdamW moves biases,
-    scales and the layers in `exclude_layers`, by the same rate.
+    keras.optimizers.Muon applies AdamW to convolution kernels. Muon makes the singular values of
+    every step about equal, so that directions with a small gradient are learned as well. AdamW
+    updates biases, the parameters of batch normalisation and the layers in `exclude_layers`, with
+    the same learning rate.
 
-    Muon: Jordan and others, https://kellerjordan.github.io/posts/muon/
-    The size of a step, so that AdamW's rates suit: Liu and others, https://arxiv.org/abs/2502.16982
+    Jordan and others, "Muon", https://kellerjordan.github.io/posts/muon/
+    Liu and others, "Muon is Scalable for LLM Training", https://arxiv.org/abs/2502.16982, for the
+    step size, which makes learning rates of AdamW suitable.
     """
 
     def _should_use_adamw(self, variable: keras.Variable) -> bool:
@@ -59,19 +63,23 @@ class ConvolutionMuon(keras.optimizers.Muon):
         )
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Return the nearest semi-orthogonal matrix to a kernel."""
+        """Return the approximately nearest semi-orthogonal matrix, in the shape of the kernel."""
         matrix = tf.reshape(x, (-1, x.shape[-1]))
         return tf.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
 
     def lr_adjust(self, x: tf.Tensor) -> tf.Tensor:
-        """Return a step in the size that suits AdamW's rates."""
+        """Return a step, scaled so that learning rates of AdamW are suitable."""
         return x * self.rms_rate * math.sqrt(max(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises in a straight line to `peak` and falls to zero in another.
+    """A learning rate that rises linearly to `peak` and then falls linearly to zero.
 
-    Smith, Topin, "Super-Convergence", https://arxiv.org/abs/1708.07120
+    Smith and Topin, "Super-Convergence", https://arxiv.org/abs/1708.07120
+
+    Args:
+        peak: highest learning rate.
+        steps: number of training steps.
     """
 
     def __init__(self, peak: float, steps: int) -> None:
@@ -80,9 +88,9 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Return the learning rate of a step."""
-        done = tf.cast(step, tf.float32) / self.steps
+        progress = tf.cast(step, tf.float32) / self.steps
         return self.peak * tf.minimum(
-            START + (1 - START) * done / WARM_UP, (1 - done) / (1 - WARM_UP)
+            START + (1 - START) * progress / WARM_UP, (1 - progress) / (1 - WARM_UP)
         )
 
     def get_config(self) -> dict[str, float]:

@@ -39,7 +39,8 @@ def training_row(median, **changes):
 @pytest.fixture
 def results():
     training = {
-        name: training_row(100 if name.endswith("ours") else 200) for name in measure_speed.TRAINING
+        name: training_row(100 if name.endswith("this project") else 200)
+        for name in measure_speed.TRAINING
     }
     training["dropout_cnn, PyTorch"] = {"missing": "torch"}
     prediction = {
@@ -68,39 +69,40 @@ def row(results, name):
     )
 
 
-def test_the_table_gives_ratios_and_says_what_is_not_installed(results):
-    assert "| 100 | 5% | 90 | 50% | 0.50 | 0.50 |" in row(results, "gap_cnn, ours")
+def test_the_table_has_relative_times_and_names_missing_packages(results):
+    assert "| 100 | 5% | 90 | 50% | 0.50 | 0.50 |" in row(results, "gap_cnn, this project")
     assert "torch is not installed" in row(results, "dropout_cnn, PyTorch")
     assert "onnx is not installed" in row(results, "ONNX Runtime")
-    assert "of 11,000 images each. No epoch was held up" in measure_speed.table(results)
+    assert "epochs with 11,000 images" in measure_speed.table(results)
+    assert "No epoch stalled." in measure_speed.table(results)
 
 
-def test_noise_and_stalls_are_said(results):
-    results["training"]["gap_cnn, ours"]["spread"] = 0.31
+def test_the_table_marks_large_spreads_and_names_stalled_epochs(results):
+    results["training"]["gap_cnn, this project"]["spread"] = 0.31
     results["training"]["gap_cnn, plain Keras"] |= {"stalled": 2, "longest_stall": 4.25}
     results["training"]["batchnorm_cnn, plain Keras"] |= {"n": 1, "spread": 0.0}
     assert "| 200 | n = 1 |" in row(results, "batchnorm_cnn, plain Keras")
-    assert "0.50 (too noisy)" in row(results, "gap_cnn, ours")
-    assert "(too noisy)" not in row(results, "batchnorm_cnn, ours")
-    assert "gap_cnn, plain Keras, 2 of 6 epochs, by up to 4.2 s" in measure_speed.table(results)
+    assert "0.50 (large spread)" in row(results, "gap_cnn, this project")
+    assert "(large spread)" not in row(results, "batchnorm_cnn, this project")
+    assert "gap_cnn, plain Keras, 2 of 6, for up to 4.2 s" in measure_speed.table(results)
 
 
-def test_sides_that_learn_different_things_are_found(results):
-    assert "NOT within" not in measure_speed.same_learning(results)
-    results["training"]["gap_cnn, ours"]["val_accuracy"] = 0.75
-    assert "gap_cnn 85.0% and 75.0%, NOT within" in measure_speed.same_learning(results)
-    results["training"]["gap_cnn, ours"]["parameters"] = 11
+def test_a_significant_difference_in_accuracy_is_reported(results):
+    assert "SIGNIFICANTLY" not in measure_speed.accuracy_sentence(results)
+    results["training"]["gap_cnn, this project"]["val_accuracy"] = 0.75
+    sentence = measure_speed.accuracy_sentence(results)
+    assert "gap_cnn 85.0% and 75.0%, SIGNIFICANTLY different" in sentence
+    results["training"]["gap_cnn, this project"]["parameters"] = 11
     with pytest.raises(SystemExit, match="11 parameters"):
-        measure_speed.same_learning(results)
+        measure_speed.accuracy_sentence(results)
 
 
-def test_the_picture_draws_every_side_and_json_holds_the_results(results):
-    figure = measure_speed.picture(results)
+def test_the_figure_has_a_bar_per_program(results):
+    figure = measure_speed.figure_of(results)
     assert len(figure.axes[0].patches) == len(measure_speed.TRAINING) - 1
-    assert json.loads(json.dumps(results))["limit"]["median"] == 1.6e11
 
 
-def test_the_spread_is_the_distance_of_the_quartiles():
+def test_the_spread_is_the_relative_interquartile_range():
     assert measure_speed.summary([5.0, 1, 2, 3, 4]) == {
         "median": 3,
         "spread": pytest.approx(2 / 3),
@@ -108,7 +110,7 @@ def test_the_spread_is_the_distance_of_the_quartiles():
     }
 
 
-def test_both_sides_train_the_same_network_and_its_operations_are_counted():
+def test_parameters_and_floating_point_operations_are_counted():
     expected = {
         "parameters": 225_034,
         "flops": 3 * 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 1280)
@@ -118,8 +120,8 @@ def test_both_sides_train_the_same_network_and_its_operations_are_counted():
 
 
 @pytest.mark.slow
-def test_the_benchmark_trains_what_train_cnn_trains(made_data, tmp_path):
-    """Bit for bit, as it puts the same pieces together in a place of its own."""
+def test_the_benchmark_trains_the_same_weights_as_train_cnn(synthetic_dataset, tmp_path):
+    """The benchmark has its own copy of the set-up of train(); both must agree, bit for bit."""
     config = TrainConfig(
         epochs=1,
         batch_size=50,
@@ -138,18 +140,18 @@ def test_the_benchmark_trains_what_train_cnn_trains(made_data, tmp_path):
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_the_time_of_an_epoch_holds_its_stall(made_data):
+def test_the_time_of_an_epoch_includes_its_stall(synthetic_dataset):
     part = data.load(val_size=100).train
     model = build_model("dropout_cnn")
     model.compile(loss="sparse_categorical_crossentropy")
-    answer = speed_worker.timed_fit(
+    measurement = speed_worker.timed_fit(
         model,
         len(part.labels),
         x=part.images,
         y=part.labels,
         validation_data=(part.images, part.labels),
     )
-    assert 0 < answer["stall"] < answer["seconds"] and answer["images"] == 500
+    assert 0 < measurement["stall"] < measurement["seconds"] and measurement["images"] == 500
 
 
 @pytest.fixture
@@ -164,50 +166,50 @@ def finished_run(tmp_path):
     return run
 
 
-def test_torture_sees_a_lost_bit_a_lost_byte_and_what_is_left_behind(finished_run):
-    whole = fault_injection.outcome(finished_run)
-    fault_injection.check_run(finished_run, whole)
-    assert fault_injection.same(whole, fault_injection.outcome(finished_run))
+def test_fault_injection_detects_changed_weights_corrupt_files_and_temporary_files(finished_run):
+    reference = fault_injection.outcome(finished_run)
+    fault_injection.check_run(finished_run, reference)
+    assert fault_injection.same(reference, fault_injection.outcome(finished_run))
 
     content = (finished_run / runs.MODEL).read_bytes()
     model = runs.load_model(finished_run)
     bias = model.layers[-1].bias
     bias.assign(np.nextafter(bias, 1))
     model.save(finished_run / runs.MODEL)
-    assert not fault_injection.same(whole, fault_injection.outcome(finished_run))
+    assert not fault_injection.same(reference, fault_injection.outcome(finished_run))
 
     (finished_run / runs.MODEL).write_bytes(content[:1000] + b"X" + content[1001:])
-    with pytest.raises(fault_injection.Lost):
-        fault_injection.check_run(finished_run, whole)
+    with pytest.raises(fault_injection.Violation):
+        fault_injection.check_run(finished_run, reference)
     (finished_run / runs.MODEL).write_bytes(content)
     runs.save_epoch(finished_run, [{**dict.fromkeys(runs.HISTORY, 0.5), "epoch": 1}])
-    with pytest.raises(fault_injection.Lost):
-        fault_injection.check_run(finished_run, whole)
+    with pytest.raises(fault_injection.Violation):
+        fault_injection.check_run(finished_run, reference)
     (finished_run / f"{atomic_io.TEMPORARY_PREFIX}1-model.keras").touch()
-    with pytest.raises(fault_injection.Lost):
+    with pytest.raises(fault_injection.Violation):
         fault_injection.outcome(finished_run)
 
 
-def test_the_table_of_torture_says_what_was_lost_and_what_was_not_tried():
+def test_the_table_of_fault_injection_names_violations_and_skipped_parts():
     report = {
-        "disks": {"full disks": 9, "survived": 9},
-        "inputs": {"lost": "this"},
-        "evaluations": {"not tried": "yet"},
+        "disks": {"full disks": 9, "passed": 9},
+        "inputs": {"violation": "the reason"},
+        "evaluations": {"skipped": "not run yet"},
         "kills": dict.fromkeys(fault_injection.KILL_COUNTS, 3),
     }
     table = fault_injection.table(report)
-    assert "| 9 | 9 |" in table and "lost: this" in table and "not tried: yet" in table
-    assert "3 after the second epoch" in table and "%" not in table
-    report["costs"] = {
+    assert "| 9 | 9 passed" in table
+    assert "violation: the reason" in table and "skipped: not run yet" in table
+    assert "3 of them after the second epoch" in table and "%" not in table
+    report["overhead"] = {
         "epoch, s": 10.0,
-        "written after it, s": 0.15,
-        "share": 0.015,
-        "µs an image": {"median": 101.0, "spread": 0.02},
-        "µs an image without determinism": {"median": 100.0, "spread": 0.01},
+        "saving, s": 0.15,
+        "saving, fraction": 0.015,
+        "µs per image": {"median": 101.0, "spread": 0.02},
+        "µs per image without determinism": {"median": 100.0, "spread": 0.01},
     }
-    assert "1.5%" in fault_injection.table(
-        report
-    ) and "+1.0% (101 and 100 µs" in fault_injection.table(report)
+    table = fault_injection.table(report)
+    assert "0.15 s of 10.0 s, which is 1.5%" in table and "+1.0% (101 and 100 µs" in table
 
 
 def entry(**changes):
@@ -224,7 +226,7 @@ def entry(**changes):
     }
 
 
-def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
+def test_the_leaderboard_has_means_and_marks_exceeded_budgets():
     rows = leaderboard.summaries(
         {
             "quick": {"0": entry(), "1": entry(accuracy=0.94, cost=5.4)},
@@ -233,43 +235,43 @@ def test_the_leaderboard_gives_means_and_says_who_is_over_budget():
     )
     assert list(rows) == ["shortest", "quick"]
     lines = leaderboard.table(rows).splitlines()
-    assert "| 5.2 | 6 | 80 | 5 | 1,000 | 93.50 ± 0.71 |" in lines[3]
-    assert lines[3].endswith("| 93.50 ± 0.71 | 92.00 ± 0.00 | 94.00 ± 0.00 | 2 |")
-    assert lines[2].startswith("| `--recipe quick --epochs 3 --val-size 2000` |")
-    assert "| 2.1 (over) | 2 |" in lines[2] and "| 93.00 | 92.00 | 94.00 | 1 |" in lines[2]
-    texts = [text.get_text() for text in leaderboard.picture(rows).axes[0].texts]
+    assert lines[3].endswith(
+        "| 5.2 (limit 6) | 5 | 92.00 ± 0.00 | 93.50 ± 0.71 | 94.00 ± 0.00 | 2 |"
+    )
+    assert lines[2].startswith(
+        "| `python train_cnn.py --recipe quick --epochs 3 --val-size 2000` |"
+    )
+    assert lines[2].endswith("| 2.1 (limit 2, exceeded) | 1 | 92.00 | 93.00 | 94.00 | 1 |")
+    texts = [text.get_text() for text in leaderboard.figure_of(rows).axes[0].texts]
     assert {"quick", "shortest", *leaderboard.PUBLISHED} == {*texts}
 
 
-def test_the_leaderboard_takes_each_accuracy_from_its_place(finished_run, monkeypatch):
+def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, monkeypatch):
     scores = {
         "accuracy": 0.95,
         "parameters": 1000,
         "validation": {"without_shifts": {"accuracy": 0.96}},
         "without_shifts": {"accuracy": 0.94, "loss": 0.2, "without_flips": {"accuracy": 0.93}},
     }
-    given = {
+    replacements = {
         leaderboard.train_or_resume: lambda config: finished_run,
         leaderboard.evaluate: lambda run, **views: scores,
     }
     monkeypatch.setattr(
         leaderboard,
         "in_own_process",
-        lambda function, *rest, **views: given[function](*rest, **views),
+        lambda function, *rest, **views: replacements[function](*rest, **views),
     )
-    found = leaderboard.train_and_score("quick", "0", finished_run.parent, lambda: 2.0)
-    assert [found[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95] and found[
-        "val_accuracy"
-    ] == 0.96
-    assert found["cost"] == found["seconds"] / 2 > 0
-    entries = {
-        "quick": {"0": found, "1": {"settings": {**found["settings"], "epochs": 99, "seed": 1}}},
-        "gone": {},
-    }
-    assert leaderboard.up_to_date(entries) == {"quick": {"0": found}}
+    scored = leaderboard.train_and_score("quick", "0", finished_run.parent, lambda: 2.0)
+    assert [scored[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95]
+    assert scored["val_accuracy"] == 0.96
+    assert scored["cost"] == scored["seconds"] / 2 > 0
+    outdated = {"settings": {**scored["settings"], "epochs": 99, "seed": 1}}
+    entries = {"quick": {"0": scored, "1": outdated}, "a removed row": {}}
+    assert leaderboard.up_to_date(entries) == {"quick": {"0": scored}}
 
 
-def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
+def test_results_of_a_changed_recipe_are_outdated(monkeypatch):
     before = leaderboard.config_of("quick", "1").result_settings()
     assert before["model"] == "allconv_cnn" and before["seed"] == 1
     assert leaderboard.config_of("quick", "1").gives_the_same_as(before)
@@ -279,14 +281,14 @@ def test_the_settings_of_a_changed_recipe_are_others(monkeypatch):
     assert changed.result_settings() == {**before, "label_smoothing": 0.2}
 
 
-def test_what_was_recorded_before_there_was_an_option_has_its_default():
+def test_a_setting_missing_from_a_record_counts_as_its_default():
     recorded = TrainConfig(epochs=3).result_settings()
     del recorded["ensemble_size"]
     assert TrainConfig(epochs=3).gives_the_same_as(recorded)
     assert not TrainConfig(epochs=3, ensemble_size=2).gives_the_same_as(recorded)
 
 
-def test_ablations_are_differences_of_the_same_seeds():
+def test_ablations_compare_the_same_seeds():
     base = {
         "0": {"with flips": 93.0, "without flips": 92.0},
         "1": {"with flips": 95.0, "without flips": 94.5},
@@ -296,15 +298,15 @@ def test_ablations_are_differences_of_the_same_seeds():
         "1": {"with flips": 93.8, "without flips": 94.5},
     }
     mean, half = ablations.difference(changed, base, "with flips")
-    # Student's t for one degree of freedom is 12.706, the standard error 0.1.
+    # Student's t for one degree of freedom is 12.706; the standard error is 0.1.
     assert (mean, half) == (pytest.approx(-1.1), pytest.approx(1.2706, rel=1e-4))
     table = ablations.table({"base": {"accuracies": base}, "flips": {"accuracies": changed}})
-    assert table.startswith("`--recipe quick --val-size 10000` reaches")
-    assert "94.00 %" in table and "0.75 less" in table
+    assert table.startswith("Baseline: `python train_cnn.py --recipe quick --val-size 10000`")
+    assert "94.00 % with test-time flips and 93.25 % without" in table
     assert "| no flips | `--augment none` | -1.10 ± 1.27 | +0.00 ± 0.00 | 2 |" in table
 
 
-def test_no_ablation_is_compared_with_another_recipe_s_base(monkeypatch):
+def test_ablations_of_a_changed_recipe_are_outdated(monkeypatch):
     entries = {
         name: {"settings": ablations.config_of(name).result_settings(), "accuracies": {}}
         for name in ("base", "flips", "smoothing")
@@ -315,15 +317,15 @@ def test_no_ablation_is_compared_with_another_recipe_s_base(monkeypatch):
     assert list(ablations.up_to_date(entries)) == ["smoothing"]
 
 
-def test_the_records_of_the_documentation_are_of_the_recipes_of_today():
-    """So that neither is trained again where it is copied to benchmarks/results."""
+def test_the_results_in_the_documentation_are_of_the_current_recipes():
+    """The benchmarks resume from these files without repeating a training."""
     entries = json.loads((ROOT / "docs/leaderboard.json").read_text())
     assert leaderboard.up_to_date(entries) == entries
     entries = json.loads((ROOT / "docs/ablations.json").read_text())
     assert ablations.up_to_date(entries) == entries
 
 
-def test_what_runs_in_its_own_process_returns_and_raises():
+def test_a_function_in_its_own_process_returns_its_result_or_raises_its_exception():
     assert in_own_process(divmod, 7, 3) == (2, 1)
     with pytest.raises(ZeroDivisionError):
         in_own_process(divmod, 7, 0)
@@ -343,12 +345,12 @@ raise type(received[0])("Interrupted. The weights are saved.")
 WAITING = "import time; print('ready', flush=True); time.sleep(60)"
 
 
-@pytest.mark.parametrize("end", (signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("interrupt", (signal.SIGINT, signal.SIGTERM))
 @pytest.mark.parametrize(
     "code, message", ((TRAINING, "Interrupted. The weights are saved."), (WAITING, "Interrupted."))
 )
-def test_an_interrupt_ends_the_process_too_and_prints_its_message(code, message, end):
-    """Ctrl-C goes to all processes of a terminal, SIGTERM to the first one only."""
+def test_an_interrupt_also_ends_the_process_and_prints_its_message(code, message, interrupt):
+    """A terminal sends Ctrl-C to all processes; SIGTERM reaches the first process only."""
     benchmark = f"""
 import sys
 from benchmarks.processes import in_own_process
@@ -364,14 +366,17 @@ sys.exit(cli.exit_code("benchmark", lambda: in_own_process(exec, {code!r})))
         start_new_session=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        os.killpg(process.pid, end) if end == signal.SIGINT else process.send_signal(end)
+        if interrupt == signal.SIGINT:
+            os.killpg(process.pid, interrupt)
+        else:
+            process.send_signal(interrupt)
         _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (128 + end, f"\n{message}\n")
+    assert (process.returncode, errors) == (128 + interrupt, f"\n{message}\n")
 
 
 @pytest.mark.slow
 def test_pytorch_is_measured_in_a_process_without_tensorflow(real_data):
-    """speed_worker.py imports no TensorFlow by itself, and gets the images from another process."""
+    """speed_worker.py does not import TensorFlow and receives the images from another process."""
     command = """
 import sys
 from benchmarks import speed_worker
@@ -386,7 +391,7 @@ print(len(images), len(labels), len(validation[0]), "tensorflow" in sys.modules)
 
 
 @pytest.mark.slow
-def test_a_failed_sweep_ends_the_scaling_benchmark_without_a_traceback(tmp_path):
+def test_a_failed_comparison_ends_the_scaling_benchmark_without_a_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.scaling", "--rounds", "1"],
         cwd=ROOT,
@@ -395,4 +400,4 @@ def test_a_failed_sweep_ends_the_scaling_benchmark_without_a_traceback(tmp_path)
         text=True,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1] == "scaling.py: a sweep failed, with exit code 1"
+    assert done.stderr.splitlines()[-1] == "scaling.py: a comparison failed with exit code 1"

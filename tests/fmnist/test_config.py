@@ -14,23 +14,23 @@ def parsed(*argv):
     return parse_arguments("", list(argv))[0]
 
 
-def test_the_networks_and_their_options_are_those_of_model_py():
+def test_networks_and_their_options_agree_with_model_py():
     assert tuple(MODELS) == config.MODEL_NAMES
     for name, network in MODELS.items():
-        # Which the network is given after it was built.
+        # The weights are loaded after the network is built.
         options = set(MODEL_OPTIONS[name]) - {"weights"}
         assert options == set(inspect.signature(network).parameters)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_names_what_it_changes(name):
+def test_a_recipe_contains_only_settings_that_differ_from_classic(name):
     classic, recipe = TrainConfig().to_record(), TrainConfig(recipe=name).to_record()
     changed = {key for key in recipe if recipe[key] != classic[key]}
     assert changed == {*RECIPES[name]} | ({"recipe"} if name != "classic" else set())
     flags = [
         token for key, value in RECIPES[name].items() for token in (config.flag(key), str(value))
     ]
-    # Every value is one a user could give.
+    # Every value is also valid on the command line.
     assert parsed(*flags).to_record() == {
         **recipe,
         "recipe": "classic",
@@ -57,14 +57,14 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_flags_and_json_give_the_same_config_again(settings):
-    made = TrainConfig(**settings)
-    assert parsed(*made.to_flags()) == made
-    assert TrainConfig.from_record(json.loads(json.dumps(made.to_record()))) == made
-    assert made.gives_the_same_as(made.to_record())
+def test_a_config_survives_the_conversion_to_flags_and_to_json(settings):
+    original = TrainConfig(**settings)
+    assert parsed(*original.to_flags()) == original
+    assert TrainConfig.from_record(json.loads(json.dumps(original.to_record()))) == original
+    assert original.gives_the_same_as(original.to_record())
 
 
-def test_only_what_differs_from_the_recipe_is_typed():
+def test_flags_contain_only_settings_that_differ_from_the_recipe():
     assert TrainConfig(recipe="quick", epochs=3, val_size=2000).to_flags() == [
         "--recipe",
         "quick",
@@ -76,14 +76,14 @@ def test_only_what_differs_from_the_recipe_is_typed():
     assert TrainConfig().to_flags() == []
 
 
-def test_a_config_is_frozen_and_a_fraction_of_the_images_becomes_a_number():
-    made = TrainConfig(val_size=0.1)
-    assert made.val_size == 6000
+def test_a_config_is_frozen_and_a_fractional_val_size_becomes_a_number_of_images():
+    frozen = TrainConfig(val_size=0.1)
+    assert frozen.val_size == 6000
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made.epochs = 3
+        frozen.epochs = 3
 
 
-def test_places_change_no_result_and_an_older_record_has_the_defaults():
+def test_paths_do_not_affect_the_result_and_older_records_get_the_defaults():
     record = TrainConfig(epochs=3).to_record()
     assert TrainConfig(
         epochs=3, runs_dir="elsewhere", name="other", data_dir="there"
@@ -95,7 +95,7 @@ def test_places_change_no_result_and_an_older_record_has_the_defaults():
     assert not TrainConfig(epochs=3).gives_the_same_as(record | {"epochs": "three"})
 
 
-def test_what_earlier_versions_wrote_is_understood():
+def test_a_record_of_an_earlier_version_is_accepted():
     record = TrainConfig(model="gap_cnn", batch_norm=False).to_record()
     assert TrainConfig.from_record(record | {"batch_norm": "no"}).batch_norm is False
 
@@ -126,7 +126,7 @@ def test_old_options_are_accepted_but_not_in_the_help_text(capsys):
 
 
 @pytest.mark.parametrize(
-    "settings, complaint",
+    "settings, message_part",
     [
         ({"epochs": 0}, "--epochs"),
         ({"epochs": True}, "--epochs"),
@@ -152,13 +152,13 @@ def test_old_options_are_accepted_but_not_in_the_help_text(capsys):
         ({"prune_every": 5501}, "--prune-every"),
     ],
 )
-def test_an_impossible_setting_is_rejected_in_one_line(settings, complaint):
-    with pytest.raises(ConfigError, match=complaint) as caught:
+def test_an_invalid_setting_is_rejected_in_one_line(settings, message_part):
+    with pytest.raises(ConfigError, match=message_part) as caught:
         TrainConfig(**settings)
     assert "\n" not in str(caught.value)
 
 
-def test_a_record_has_to_be_complete():
+def test_an_incomplete_record_is_rejected():
     record = TrainConfig().to_record()
     del record["epochs"]
     with pytest.raises(ConfigError, match="epochs is missing"):

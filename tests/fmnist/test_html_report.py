@@ -2,11 +2,11 @@ import pytest
 
 from fmnist import html_report
 
-HEAD = ["", *(f"measure {number}, %" for number in range(12))]
+HEAD = ["", *(f"score {index}, %" for index in range(12))]
 ROW = ["batchnorm_cnn-without-batch-norm", *["94.74 ± 0.35 (-0.85 to +0.46)"] * 12]
 
 
-def test_text_is_shown_as_it_is():
+def test_special_characters_are_escaped():
     page = html_report.page(
         "<title>", html_report.paragraph("<a & b>"), html_report.table(["<c>"], [["<d>"]])
     )
@@ -17,7 +17,7 @@ def test_text_is_shown_as_it_is():
 
 
 @pytest.mark.browser
-def test_a_wide_table_scrolls_and_its_cells_stay_in_one_line(browser):
+def test_a_wide_table_scrolls_and_its_cells_are_not_wrapped(browser):
     page = browser.new_page(viewport={"width": 800, "height": 600})
     page.set_content(
         html_report.page(

@@ -6,34 +6,39 @@ from model import build_model
 
 
 @pytest.mark.slow
-def test_mobilenet_borrows_the_weights_of_a_file(tmp_path):
-    source, model = mobilenet_backbone(0.35), build_model("mobilenet", width=0.35)
-    source.save_weights(tmp_path / "own.weights.h5")
-    set_backbone_weights(model, pretrained_weights(0.35, str(tmp_path / "own.weights.h5")))
-    for own, borrowed in zip(model.layers[3].weights, source.weights, strict=True):
-        np.testing.assert_array_equal(own, borrowed)
+def test_mobilenet_loads_its_backbone_weights_from_a_file(tmp_path):
+    backbone, model = mobilenet_backbone(0.35), build_model("mobilenet", width=0.35)
+    valid, truncated = tmp_path / "valid.weights.h5", tmp_path / "truncated.weights.h5"
+    backbone.save_weights(valid)
+    set_backbone_weights(model, pretrained_weights(0.35, str(valid)))
+    for weight, expected in zip(model.layers[3].weights, backbone.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
 
-    (tmp_path / "cut.weights.h5").write_bytes((tmp_path / "own.weights.h5").read_bytes()[:5000])
-    for width, file in ((0.35, "cut.weights.h5"), (0.5, "own.weights.h5"), (0.35, "missing.h5")):
-        with pytest.raises(ValueError, match="cannot be had") as error:
-            pretrained_weights(width, str(tmp_path / file))
-        assert "\n" not in str(error.value)
+    truncated.write_bytes(valid.read_bytes()[:5000])
+    for width, file in ((0.35, truncated), (0.5, valid), (0.35, tmp_path / "missing.h5")):
+        with pytest.raises(ValueError, match="cannot be loaded") as caught:
+            pretrained_weights(width, str(file))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name, ensemble_size", [("deep_cnn", 2), ("mobilenet", 1)])
-def test_weights_are_drawn_by_the_seed_alone(name, ensemble_size):
-    # Of whatever Python's generator gives.
-    one, two = (build_model(name, ensemble_size) for _ in range(2))
-    as_built = one.get_weights()
-    initialise(one, 5)
-    initialise(two, 5)
-    for first, second, before in zip(one.get_weights(), two.get_weights(), as_built, strict=True):
+def test_initial_weights_depend_only_on_the_seed(name, ensemble_size):
+    # The initial weights differ, because Keras uses Python's global random generator.
+    first_model, second_model = (build_model(name, ensemble_size) for _ in range(2))
+    weights_before = first_model.get_weights()
+    initialise(first_model, 5)
+    initialise(second_model, 5)
+    for first, second, before in zip(
+        first_model.get_weights(), second_model.get_weights(), weights_before, strict=True
+    ):
         np.testing.assert_array_equal(first, second)
         if first.ndim > 1 and before.std():
             assert not np.array_equal(first, before) and first.std() == pytest.approx(
                 before.std(), rel=0.5
             )
-    drawn = [weight for weight in one.get_weights() if weight.ndim > 1 and weight.std()]
-    assert len({weight.tobytes() for weight in drawn}) == len(drawn)
-    initialise(two, 6)
-    assert not np.array_equal(one.get_weights()[-2], two.get_weights()[-2])
+    random_weights = [
+        weight for weight in first_model.get_weights() if weight.ndim > 1 and weight.std()
+    ]
+    assert len({weight.tobytes() for weight in random_weights}) == len(random_weights)
+    initialise(second_model, 6)
+    assert not np.array_equal(first_model.get_weights()[-2], second_model.get_weights()[-2])

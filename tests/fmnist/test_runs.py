@@ -14,7 +14,7 @@ def epochs(*val_losses):
     return [{**ROW, "epoch": number, "val_loss": loss} for number, loss in enumerate(val_losses, 1)]
 
 
-def make(folder, name, finished=True):
+def make_run(folder, name, finished=True):
     run = runs.create(folder, name, {"model": "dropout_cnn"})
     if finished:
         (run / runs.MODEL).write_bytes(b"weights")
@@ -22,53 +22,53 @@ def make(folder, name, finished=True):
     return run
 
 
-def test_a_run_is_never_overwritten(tmp_path):
-    run = make(tmp_path, "mine")
-    with pytest.raises(runs.RunError, match="mine is there already"):
-        make(tmp_path, "mine")
+def test_an_existing_run_is_never_overwritten(tmp_path):
+    run = make_run(tmp_path, "mine")
+    with pytest.raises(runs.RunError, match="mine exists already"):
+        make_run(tmp_path, "mine")
     assert (run / runs.MODEL).read_bytes() == b"weights"
 
 
-def test_runs_without_a_name_never_meet(tmp_path):
-    made = {make(tmp_path, None) for _ in range(5)}
-    assert len(made) == 5 and all(run.name.split("-")[2] == "dropout_cnn" for run in made)
+def test_runs_without_a_given_name_get_distinct_names(tmp_path):
+    created = {make_run(tmp_path, None) for _ in range(5)}
+    assert len(created) == 5 and all(run.name.split("-")[2] == "dropout_cnn" for run in created)
 
 
-def test_the_newest_finished_run_is_found_whatever_its_name(tmp_path):
-    make(tmp_path, "z-first")
-    newest = make(tmp_path, "a-second")
-    make(tmp_path, "m-unfinished", finished=False)
-    (make(tmp_path, "broken") / runs.CONFIG).write_text('{"created": ')
-    (make(tmp_path, "undated") / runs.CONFIG).write_text("{}")
-    (make(tmp_path, "no-time-zone") / runs.CONFIG).write_text('{"created": "2001-01-01"}')
-    (tmp_path / "stray file").touch()
+def test_the_newest_finished_run_is_found_by_its_creation_time(tmp_path):
+    make_run(tmp_path, "z-first")
+    newest = make_run(tmp_path, "a-second")
+    make_run(tmp_path, "m-unfinished", finished=False)
+    (make_run(tmp_path, "corrupt") / runs.CONFIG).write_text('{"created": ')
+    (make_run(tmp_path, "undated") / runs.CONFIG).write_text("{}")
+    (make_run(tmp_path, "no-time-zone") / runs.CONFIG).write_text('{"created": "2001-01-01"}')
+    (tmp_path / "other file").touch()
     assert runs.newest(tmp_path) == newest
 
 
-def test_the_newest_run_that_was_broken_off_is_neither_trained_elsewhere_nor_without_hope(tmp_path):
-    broken_off = make(tmp_path, "broken-off", finished=False)
-    runs.save_epoch(broken_off, epochs(1.0))
-    runs.save_epoch(make(tmp_path, "diverged", finished=False), epochs(1.0, float("nan")))
-    with runs.lock(make(tmp_path, "trained-elsewhere", finished=False)):
-        make(tmp_path, "finished")
-        assert runs.newest(tmp_path, finished=False) == broken_off
-    assert runs.newest(tmp_path, finished=False).name == "trained-elsewhere"
+def test_a_run_that_diverged_or_is_being_trained_is_not_resumed(tmp_path):
+    interrupted = make_run(tmp_path, "interrupted", finished=False)
+    runs.save_epoch(interrupted, epochs(1.0))
+    runs.save_epoch(make_run(tmp_path, "diverged", finished=False), epochs(1.0, float("nan")))
+    with runs.lock(make_run(tmp_path, "locked", finished=False)):
+        make_run(tmp_path, "finished")
+        assert runs.newest(tmp_path, finished=False) == interrupted
+    assert runs.newest(tmp_path, finished=False).name == "locked"
 
 
-def test_no_run_at_all(tmp_path):
-    make(tmp_path, "unfinished", finished=False)
+def test_without_a_finished_run_the_error_names_the_training_command(tmp_path):
+    make_run(tmp_path, "unfinished", finished=False)
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(runs.RunError, match="python train_cnn.py"):
             runs.newest(folder)
 
 
-def test_the_config_tells_what_the_run_ran_on(tmp_path):
-    config = runs.load_config(make(tmp_path, "mine"))
+def test_the_config_contains_the_package_versions(tmp_path):
+    config = runs.load_config(make_run(tmp_path, "mine"))
     assert config["model"] == "dropout_cnn"
     assert set(config["versions"]) == set(runs.PACKAGES)
 
 
-def test_history_comes_back_as_it_was(tmp_path):
+def test_a_loaded_history_equals_the_saved_one(tmp_path):
     history = epochs(0.5, 0.25)
     runs.save_epoch(tmp_path, history)
     assert runs.load_history(tmp_path) == history
@@ -88,11 +88,11 @@ def test_history_comes_back_as_it_was(tmp_path):
         ((2, float("nan"), 3), 5, 1),
     ],
 )
-def test_the_chosen_epoch(val_losses, patience, epoch):
+def test_the_chosen_epoch_is_the_best_with_patience_and_else_the_last(val_losses, patience, epoch):
     assert runs.chosen_epoch(patience, epochs(*val_losses))["epoch"] == epoch
 
 
-def test_no_epoch_is_chosen_of_a_history_without_a_number():
+def test_no_epoch_is_chosen_if_no_validation_loss_is_finite():
     assert runs.chosen_epoch(5, epochs(float("nan"), float("inf"))) is None
 
 
@@ -106,42 +106,42 @@ def test_no_epoch_is_chosen_of_a_history_without_a_number():
         ",".join(runs.HISTORY) + "\n1,x,1,1,1,1,1\n",
     ],
 )
-def test_a_broken_history_is_named(tmp_path, text):
+def test_a_corrupt_history_is_rejected(tmp_path, text):
     (tmp_path / runs.HISTORY_FILE).write_text(text)
-    with pytest.raises(runs.RunError, match="history.csv is broken"):
+    with pytest.raises(runs.RunError, match="history.csv is corrupt"):
         runs.load_history(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\0\0"])
-def test_a_broken_config_is_named(tmp_path, text):
+def test_a_corrupt_config_is_rejected(tmp_path, text):
     (tmp_path / runs.CONFIG).write_text(text)
-    with pytest.raises(runs.RunError, match="config.json"):
+    with pytest.raises(runs.RunError, match="config.json is corrupt"):
         runs.load_config(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 100, 20000])
-def test_a_model_that_is_cut_off_is_named(tmp_path, size):
+def test_a_truncated_model_is_rejected(tmp_path, size):
     build_model("dropout_cnn").save(tmp_path / runs.MODEL)
     path = tmp_path / runs.MODEL
     assert runs.load_model(tmp_path).count_params() == 225_034
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(runs.RunError, match="model.keras is broken") as caught:
+    with pytest.raises(runs.RunError, match="model.keras is corrupt") as caught:
         runs.load_model(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_that_has_weights_is_not_discarded(tmp_path):
-    run = make(tmp_path, "mine")
+def test_a_run_with_weights_is_not_discarded(tmp_path):
+    run = make_run(tmp_path, "mine")
     runs.discard(run)
     assert (run / runs.MODEL).exists()
 
 
-def test_of_two_processes_that_want_a_name_one_gets_it(tmp_path):
+def test_only_one_process_can_create_a_run_of_a_given_name(tmp_path):
     code = (
         "import sys\nfrom fmnist import runs\n"
         "for number in range(30):\n"
         "    try: print(runs.create(sys.argv[1], f'run-{number}', {}).name)\n"
-        "    except runs.RunError as error: assert 'is there already' in str(error)"
+        "    except runs.RunError as error: assert 'exists already' in str(error)"
     )
     processes = [
         subprocess.Popen(
@@ -149,7 +149,7 @@ def test_of_two_processes_that_want_a_name_one_gets_it(tmp_path):
         )
         for _ in range(3)
     ]
-    made = [name for process in processes for name in process.communicate()[0].split()]
-    assert sorted(made) == sorted(f"run-{number}" for number in range(30))
+    created = [name for process in processes for name in process.communicate()[0].split()]
+    assert sorted(created) == sorted(f"run-{number}" for number in range(30))
     assert all(process.returncode == 0 for process in processes)
-    assert {path.name for path in tmp_path.iterdir()} == {*made}
+    assert {path.name for path in tmp_path.iterdir()} == {*created}

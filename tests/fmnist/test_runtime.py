@@ -17,13 +17,16 @@ CONFIGURE = (
 THREADS = "print('threads', tf.config.threading.get_inter_op_parallelism_threads())\n"
 
 
-def in_a_notebook(code, **environment):
-    """Run code where TensorFlow is imported first, as in a notebook; return what is printed."""
-    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+def run_after_importing_tensorflow(code, **environment):
+    """Run code in a process that imports TensorFlow first, as a notebook may do.
+
+    Return its standard output and its warnings.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", f"import tensorflow as tf\n{code}"],
         cwd=ROOT,
-        env={**kept, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        env={**inherited, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -32,16 +35,16 @@ def in_a_notebook(code, **environment):
 
 
 @pytest.mark.slow
-def test_threads_are_set_in_a_tensorflow_that_has_computed_nothing():
-    printed, warned = in_a_notebook(CONFIGURE + THREADS)
-    assert printed == f"threads {min(2, runtime.available_cores())}\n"
-    assert len(warned) == 1 and "oneDNN" in warned[0] and "threads" not in warned[0]
+def test_threads_can_be_configured_until_tensorflow_runs_an_operation():
+    output, messages = run_after_importing_tensorflow(CONFIGURE + THREADS)
+    assert output == f"threads {min(2, runtime.available_cores())}\n"
+    assert len(messages) == 1 and "oneDNN" in messages[0] and "threads" not in messages[0]
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Return a function that changes the environment; TensorFlow has computed something here."""
-    assert tf.constant(1) + 1 == 2
+    """Return a function that sets the variables SETTINGS; None removes them."""
+    assert tf.constant(1) + 1 == 2  # TensorFlow has run an operation
     runtime._warn_once.cache_clear()
 
     def change(value):
@@ -54,7 +57,7 @@ def environment(monkeypatch):
     runtime._warn_once.cache_clear()
 
 
-def test_one_warning_names_what_is_too_late(environment):
+def test_one_warning_names_all_settings_that_cannot_be_changed(environment):
     with pytest.warns(RuntimeWarning) as caught:
         for _ in range(2):
             environment(None)
@@ -63,14 +66,14 @@ def test_one_warning_names_what_is_too_late(environment):
     assert "oneDNN" in str(caught[0].message) and "threads" in str(caught[0].message)
 
 
-def test_what_the_user_has_set_is_kept_without_a_warning(environment):
+def test_environment_variables_of_the_user_take_precedence_without_a_warning(environment):
     environment("1")
     with warnings.catch_warnings(action="error"):
         runtime.configure_tensorflow(concurrent_operations=2)
     assert [os.environ[name] for name in SETTINGS] == ["1", "1", "1"]
 
 
-def test_another_backend_is_named(monkeypatch):
+def test_another_backend_is_rejected(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(cli.UserError, match="Keras runs on jax"):
         runtime.configure_tensorflow()
@@ -79,5 +82,5 @@ def test_another_backend_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("cores", "concurrent", "expected"), [(8, 2, ("2", "4")), (1, 2, ("1", "1"))]
 )
-def test_operations_share_the_cores(cores, concurrent, expected):
+def test_concurrent_operations_divide_the_cores(cores, concurrent, expected):
     assert tuple(runtime.thread_counts(cores, concurrent).values()) == expected

@@ -1,4 +1,4 @@
-"""What a case of a hostile input is, and what many kinds of cases share."""
+"""Test cases of hostile inputs, and helpers for many kinds of cases."""
 
 import json
 from collections.abc import Callable
@@ -8,67 +8,93 @@ import evaluate_model
 import train_cnn
 
 TRAIN = (train_cnn, "--val-size", "100", "--batch-size", "100")
+REMOVED = object()  # value of a setting that change_settings() removes
 
 
-class World(NamedTuple):
-    """What every test gets a copy of."""
+class Environment(NamedTuple):
+    """The files that every test gets a copy of."""
 
-    root: object  # the folder of all others, where nothing may change
-    data: object  # made data, which data.py takes for the official one
-    finished: object  # a run
-    unfinished: object  # a run that was broken off after its third epoch
+    root: object  # folder that contains the others and must not change
+    data: object  # folder with synthetic data that data.py accepts as Fashion-MNIST
+    finished: object  # finished run
+    unfinished: object  # run that was interrupted after the third epoch
 
 
 class Case(NamedTuple):
+    """A hostile input and the expected error.
+
+    Attributes:
+        cause: what is wrong with the input.
+        input: file, option or setting that is wrong.
+        corrupt: function that creates the hostile input in an Environment.
+        command: function that returns the script and its arguments for an Environment.
+        word: text that the error message must contain.
+        code: expected exit code.
+    """
+
     cause: str
     input: str
-    spoil: Callable  # of the world
-    command: Callable  # of the world: returns the script and its arguments
-    word: str  # has to stand in the message
+    corrupt: Callable
+    command: Callable
+    word: str
     code: int = 1
 
 
-def text_is(text):
-    def spoil(path):
+def replace_text(text):
+    """Return a function that replaces the content of a file."""
+
+    def corrupt(path):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    return spoil
+    return corrupt
 
 
-def evaluate_finished(world):
-    return evaluate_model, world.finished
+def evaluate_finished(environment):
+    return evaluate_model, environment.finished
 
 
-def resume_unfinished(world):
-    return train_cnn, "--resume", world.unfinished
+def resume_unfinished(environment):
+    return train_cnn, "--resume", environment.unfinished
 
 
-def run_file_cases(name, ways, commands):
-    for cause, spoil in ways.items():
+def run_file_cases(name, corruptions, commands):
+    """Yield a case for every corruption of a file in a run directory and every command.
+
+    Args:
+        name: path of the file in the run directory.
+        corruptions: functions that corrupt a file, by cause.
+        commands: see Case, by "finished" or "unfinished", the run whose file is corrupted.
+    """
+    for cause, corrupt in corruptions.items():
         for run, command in commands.items():
             yield Case(
                 f"{name}: {cause}",
                 run,
-                lambda world, spoil=spoil, run=run: spoil(getattr(world, run) / name),
+                lambda environment, corrupt=corrupt, run=run: corrupt(
+                    getattr(environment, run) / name
+                ),
                 command,
                 name.split("/")[-1],
             )
 
 
-def settings_are(run, **changes):
-    """Return a way to change settings; a value of `None` in a tuple of its own takes the setting
-    away.
+def change_settings(run, **changes):
+    """Return a function that changes settings in config.json.
+
+    Args:
+        run: "finished" or "unfinished".
+        changes: new values; REMOVED removes a setting.
     """
 
-    def spoil(world):
-        path = getattr(world, run) / "config.json"
+    def corrupt(environment):
+        path = getattr(environment, run) / "config.json"
         config = json.loads(path.read_text()) | changes
         path.write_text(
-            json.dumps({key: value for key, value in config.items() if value != (None,)})
+            json.dumps({key: value for key, value in config.items() if value is not REMOVED})
         )
 
-    return spoil
+    return corrupt
 
 
-def unspoilt(world):
-    pass
+def unchanged(environment):
+    """Change nothing, for cases in which only the command line is wrong."""

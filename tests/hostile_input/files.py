@@ -1,4 +1,4 @@
-"""Ways to spoil a file, whatever it holds."""
+"""Functions that corrupt a file of any format."""
 
 import gzip
 import io
@@ -18,25 +18,26 @@ def empty(path):
     path.write_bytes(b"")
 
 
-def cut_to_half(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def truncated_to_half(path):
+    # Remove a final line break, because a history truncated between two lines would be valid.
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2].rstrip(b"\n"))
 
 
-def cut_at_its_end(path):
+def truncated_at_the_end(path):
     path.write_bytes(path.read_bytes()[:-2])
 
 
-def zeros_from_the_middle_on(path):
-    """What a crash leaves of a file whose length was written before its content."""
+def zeros_in_the_second_half(path):
+    """Corrupt a file as a crash does if its length was written before its content."""
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size // 2].ljust(size, b"\0"))
 
 
-def first_half_lost(path):
+def first_half_missing(path):
     path.write_bytes(path.read_bytes()[path.stat().st_size // 2 :])
 
 
-def a_web_page(path):
+def html_page(path):
     path.write_bytes(b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n")
 
 
@@ -44,78 +45,80 @@ def random_bytes(path):
     path.write_bytes(np.random.default_rng(0).bytes(1000))
 
 
-def a_pickle(path):
+def pickle_file(path):
     path.write_bytes(pickle.dumps(Payload()))
 
 
-def a_folder(path):
+def folder_instead_of_file(path):
     path.unlink()
     path.mkdir()
 
 
-def a_dangling_link(path):
+def dangling_link(path):
     path.unlink()
     path.symlink_to("nowhere")
 
 
-def a_link_to_itself(path):
+def link_to_itself(path):
     path.unlink()
     path.symlink_to(path.name)
 
 
-def a_pipe(path):
+def named_pipe(path):
     path.unlink()
     os.mkfifo(path)
 
 
-def a_socket(path):
+def unix_socket(path):
     path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
-        here = os.getcwd()
-        os.chdir(path.parent)  # as a socket's name must be short
+        working_directory = os.getcwd()
+        os.chdir(path.parent)  # the path of a socket must be short
         try:
             listener.bind(path.name)
         finally:
-            os.chdir(here)
+            os.chdir(working_directory)
 
 
-def a_device(path):
+def device_file(path):
     path.unlink()
     path.symlink_to("/dev/zero")
 
 
-ANY_FILE = (
+FILE_CORRUPTIONS = (
     missing,
     empty,
-    cut_to_half,
-    zeros_from_the_middle_on,
-    first_half_lost,
-    a_web_page,
+    truncated_to_half,
+    zeros_in_the_second_half,
+    first_half_missing,
+    html_page,
     random_bytes,
-    a_pickle,
-    a_folder,
-    a_dangling_link,
-    a_link_to_itself,
-    a_pipe,
-    a_socket,
-    a_device,
+    pickle_file,
+    folder_instead_of_file,
+    dangling_link,
+    link_to_itself,
+    named_pipe,
+    unix_socket,
+    device_file,
 )
 
 
 class Payload:
-    """Leaves a file behind if it is ever unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self):
-        return os.mkdir, (os.path.join(os.environ["KERAS_HOME"], "harm"),)
+        return os.mkdir, (os.path.join(os.environ["KERAS_HOME"], "malicious"),)
 
 
-def flipped(content, place):
+def with_flipped_bit(content, index):
+    """Return the content with one bit flipped in the byte at this index."""
     content = bytearray(content)
-    content[place] ^= 1
+    content[index] ^= 1
     return bytes(content)
 
 
-def packed_as_zip(content):
+def repacked_as_zip(content):
+    """Return gzip content as a zip archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("data", gzip.decompress(content))

@@ -1,4 +1,4 @@
-"""The kinds of hostile inputs together, and the world that they are tried on."""
+"""Tests of all kinds of hostile inputs together, and of their environment."""
 
 import pytest
 
@@ -31,11 +31,11 @@ CASES = [
 
 
 @pytest.mark.slow
-def test_the_world_itself_is_sound(world):
-    assert evaluate_model.main([str(world.finished)]) == 0
-    assert train_cnn.main(["--resume", str(world.unfinished)]) == 0
-    assert len(runs.load_history(world.unfinished)) == 5
+def test_the_unchanged_environment_is_valid(environment):
+    assert evaluate_model.main([str(environment.finished)]) == 0
+    assert train_cnn.main(["--resume", str(environment.unfinished)]) == 0
+    assert len(runs.load_history(environment.unfinished)) == 5
 
 
-def test_there_are_many_causes():
+def test_many_causes_are_covered():
     assert len({case.cause for case in CASES}) >= 60 and len(CASES) >= 300

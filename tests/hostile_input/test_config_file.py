@@ -1,39 +1,40 @@
-"""config.json of a run, spoilt, and its settings, one by one."""
+"""Hostile inputs: config.json of a run, and each of its settings."""
 
 from fmnist import runs
 from tests.hostile_input.cases import (
+    REMOVED,
     Case,
+    change_settings,
     evaluate_finished,
+    replace_text,
     resume_unfinished,
     run_file_cases,
-    settings_are,
-    text_is,
 )
-from tests.hostile_input.files import ANY_FILE
-from tests.hostile_input.refusal import test_it_is_refused  # noqa: F401
+from tests.hostile_input.files import FILE_CORRUPTIONS
+from tests.hostile_input.rejection import test_the_input_is_rejected  # noqa: F401
 
 NO_CONFIG = {
     "null": "null",
     "a list": "[]",
     "a number": "3",
     "a text": '"config"',
-    "cut off": '{"model": "drop',
+    "truncated": '{"model": "drop',
     "two values": "{} {}",
     "a comment": "// {}\n{}",
     "single quotes": "{'model': 'gap_cnn'}",
     "UTF-16": '{"model": "gap_cnn"}'.encode("utf-16"),
     "Latin-1": b'{"model": "\xe4"}',
-    "too deep": "[" * 100_000,
-    "a number too long": '{"seed": ' + "9" * 5000 + "}",
+    "nested too deeply": "[" * 100_000,
+    "a number with too many digits": '{"seed": ' + "9" * 5000 + "}",
     "no settings": "{}",
 }
 
 
 def config_file_cases():
-    ways = {spoil.__name__: spoil for spoil in ANY_FILE}
-    ways |= {cause: text_is(text) for cause, text in NO_CONFIG.items()}
+    corruptions = {corrupt.__name__: corrupt for corrupt in FILE_CORRUPTIONS}
+    corruptions |= {cause: replace_text(text) for cause, text in NO_CONFIG.items()}
     yield from run_file_cases(
-        "config.json", ways, {"finished": evaluate_finished, "unfinished": resume_unfinished}
+        "config.json", corruptions, {"finished": evaluate_finished, "unfinished": resume_unfinished}
     )
 
 
@@ -48,7 +49,7 @@ def setting_cases():
         return Case(
             f"setting: {cause}",
             f"{key} of a run to resume",
-            settings_are("unfinished", **{key: value}),
+            change_settings("unfinished", **{key: value}),
             resume_unfinished,
             "config.json",
         )
@@ -57,18 +58,18 @@ def setting_cases():
         return Case(
             f"setting: {cause}",
             f"{key} of a run to evaluate",
-            settings_are("finished", **{key: value}),
+            change_settings("finished", **{key: value}),
             evaluate_finished,
             {"val_size": "val", "limit": "limit"}.get(key, key),
         )
 
     for key in (*INTEGERS, *FLOATS, *CHOICES, "name", "data_dir", "runs_dir", "fingerprint"):
-        yield resume("missing", key, (None,))
+        yield resume("missing", key, REMOVED)
     for key in (*INTEGERS, *FLOATS, *CHOICES):
         for cause, value in (
             ("a list", [3]),
             ("an object", {"a": 3}),
-            ("a truth", True),
+            ("a boolean", True),
             ("a word", "many"),
             ("an empty text", ""),
         ):
@@ -81,18 +82,18 @@ def setting_cases():
         yield resume("not a number", key, NAN)
     for key in INTEGERS:
         yield resume("a fraction", key, 100.5)
-    yield resume("an unknown one", "mixup", 0.2)._replace(word="mixup")
+    yield resume("an unknown setting", "mixup", 0.2)._replace(word="mixup")
     yield resume("a newer format", "format", 2)
-    yield resume("a name that leads elsewhere", "name", "../up")
+    yield resume("a name that is a path", "name", "../up")
     yield resume("another network", "model", "gap_cnn")._replace(word="another network")
     yield resume("other data", "fingerprint", "0" * 64)._replace(word="other data")
-    yield resume("data that is gone", "data_dir", "/nowhere")._replace(word="/nowhere")
-    yield resume("data in a place of impossible name", "data_dir", "a\0b\nc")._replace(
+    yield resume("a missing data folder", "data_dir", "/nowhere")._replace(word="/nowhere")
+    yield resume("an invalid path of the data folder", "data_dir", "a\0b\nc")._replace(
         word="a\0b c"
     )
 
     for key in runs.EVALUATION_SETTINGS:
-        yield evaluate("missing", key, (None,))
+        yield evaluate("missing", key, REMOVED)
         yield evaluate("a list", key, [3])
         yield evaluate("an object", key, {"a": 3})
     for key in ("patience", "seed", "val_size", "limit"):

@@ -1,4 +1,4 @@
-"""Folders that are missing, in the way, or closed, and names that are taken."""
+"""Hostile inputs: folders that are missing, invalid or inaccessible, and existing run names."""
 
 import os
 import shutil
@@ -6,38 +6,38 @@ import shutil
 import evaluate_model
 import train_cnn
 from fmnist import source
-from tests.hostile_input.cases import TRAIN, Case, evaluate_finished, resume_unfinished, unspoilt
-from tests.hostile_input.refusal import test_it_is_refused  # noqa: F401
+from tests.hostile_input.cases import TRAIN, Case, evaluate_finished, resume_unfinished, unchanged
+from tests.hostile_input.rejection import test_the_input_is_rejected  # noqa: F401
 
 
-def a_file_at(place):
-    def spoil(world):
-        (world.root / place).write_text("mine")
+def create_file(place):
+    def corrupt(environment):
+        (environment.root / place).write_text("user file")
 
-    return spoil
-
-
-def a_link_at(place, target):
-    def spoil(world):
-        (world.root / place).symlink_to(target)
-
-    return spoil
+    return corrupt
 
 
-def a_folder_at(place):
-    def spoil(world):
-        (world.root / place).mkdir()
+def create_link(place, target):
+    def corrupt(environment):
+        (environment.root / place).symlink_to(target)
 
-    return spoil
+    return corrupt
 
 
-def a_file_instead(name):
-    def spoil(world):
-        path = world.finished / name if name == "figures" else world.unfinished / name
+def create_folder(place):
+    def corrupt(environment):
+        (environment.root / place).mkdir()
+
+    return corrupt
+
+
+def replace_folder_by_file(name):
+    def corrupt(environment):
+        path = environment.finished / name if name == "figures" else environment.unfinished / name
         shutil.rmtree(path, ignore_errors=True)
-        path.write_text("mine")
+        path.write_text("user file")
 
-    return spoil
+    return corrupt
 
 
 def folder_cases():
@@ -45,99 +45,114 @@ def folder_cases():
         ("figures", evaluate_finished, "figures"),
         ("checkpoint", resume_unfinished, "state.npz"),
     ):
-        yield Case("folder: a file in its place", name, a_file_instead(name), command, word)
+        yield Case("folder: replaced by a file", name, replace_folder_by_file(name), command, word)
     for name in ("report.html", "metrics.json", "predictions.npz", "figures/curves.png"):
         yield Case(
-            "folder: in the place of a file",
+            "folder: instead of a file",
             name,
-            lambda world, name=name: (world.finished / name).mkdir(parents=True),
+            lambda environment, name=name: (environment.finished / name).mkdir(parents=True),
             evaluate_finished,
             name,
         )
-    long, loop = "x" * 300, a_link_at("x", "x")
     places = {
-        "missing": ("x", unspoilt),
-        "a file": ("x", a_file_at("x")),
-        "below a file": ("x/y", a_file_at("x")),
-        "a dangling link": ("x", a_link_at("x", "nowhere")),
-        "a link to itself": ("x", loop),
-        "a name too long": (long, unspoilt),
-        "without the files": ("x", a_folder_at("x")),
-        "of a user that is none": ("~nobody-has-this-name", unspoilt),
+        "missing": ("x", unchanged),
+        "a file": ("x", create_file("x")),
+        "below a file": ("x/y", create_file("x")),
+        "a dangling link": ("x", create_link("x", "nowhere")),
+        "a link to itself": ("x", create_link("x", "x")),
+        "a name too long": ("x" * 300, unchanged),
+        "without the files": ("x", create_folder("x")),
+        "of an unknown user": ("~nobody-has-this-name", unchanged),
     }
     commands = {
-        "data to train": lambda path, world: (*TRAIN, "--data-dir", path),
-        "data to evaluate": lambda path, world: (
+        "data for training": lambda path, environment: (*TRAIN, "--data-dir", path),
+        "data for evaluation": lambda path, environment: (
             evaluate_model,
-            world.finished,
+            environment.finished,
             "--data-dir",
             path,
         ),
-        "a run": lambda path, world: (evaluate_model, path),
-        "a run to resume": lambda path, world: (train_cnn, "--resume", path),
-        "runs, to find one": lambda path, world: (evaluate_model, "--runs-dir", path),
-        "runs, to resume one": lambda path, world: (train_cnn, "--resume", "--runs-dir", path),
+        "a run": lambda path, environment: (evaluate_model, path),
+        "a run to resume": lambda path, environment: (train_cnn, "--resume", path),
+        "runs, to find the newest run": lambda path, environment: (
+            evaluate_model,
+            "--runs-dir",
+            path,
+        ),
+        "runs, to resume the newest run": lambda path, environment: (
+            train_cnn,
+            "--resume",
+            "--runs-dir",
+            path,
+        ),
     }
-    for cause, (place, spoil) in places.items():
+    for cause, (place, corrupt) in places.items():
         for input, command in commands.items():
             yield Case(
                 f"folder: {cause}",
                 input,
-                spoil,
-                lambda world, place=place, command=command: command(
-                    place if place.startswith("~") else world.root / place, world
+                corrupt,
+                lambda environment, place=place, command=command: command(
+                    place if place.startswith("~") else environment.root / place, environment
                 ),
                 place.split("/")[0],
             )
-    writing = {
-        "runs, to make one": lambda path, world: (*TRAIN, "--runs-dir", path),
-        "results": lambda path, world: (evaluate_model, world.finished, "--output-dir", path),
+    output_commands = {
+        "runs, to create a run": lambda path, environment: (*TRAIN, "--runs-dir", path),
+        "results": lambda path, environment: (
+            evaluate_model,
+            environment.finished,
+            "--output-dir",
+            path,
+        ),
     }
     for cause in ("a file", "below a file", "a link to itself", "a name too long"):
-        place, spoil = places[cause]
-        for input, command in writing.items():
+        place, corrupt = places[cause]
+        for input, command in output_commands.items():
             yield Case(
-                f"folder to write: {cause}",
+                f"output folder: {cause}",
                 input,
-                spoil,
-                lambda world, place=place, command=command: command(world.root / place, world),
+                corrupt,
+                lambda environment, place=place, command=command: command(
+                    environment.root / place, environment
+                ),
                 place[0],
             )
-    for cause, spoil in (
-        ("a run", unspoilt),
-        ("a file", a_file_at("runs/taken")),
-        ("an empty folder", a_folder_at("runs/taken")),
-        ("a dangling link", a_link_at("runs/taken", "nowhere")),
+    for cause, corrupt in (
+        ("a run", unchanged),
+        ("a file", create_file("runs/taken")),
+        ("an empty folder", create_folder("runs/taken")),
+        ("a dangling link", create_link("runs/taken", "nowhere")),
     ):
         yield Case(
-            f"name that is taken by {cause}",
+            f"run name that exists: {cause}",
             "",
-            spoil,
-            lambda world, cause=cause: (
+            corrupt,
+            lambda environment, cause=cause: (
                 *TRAIN,
                 "--runs-dir",
-                world.root / "runs",
+                environment.root / "runs",
                 "--name",
                 "finished" if cause == "a run" else "taken",
             ),
-            "is there already",
+            "exists already",
         )
 
 
 def permission_cases():
-    """As a user who may read and write nothing that the mode does not allow everyone."""
+    """Yield cases that run as an unprivileged user; see rejection.unprivileged()."""
 
     def mode(name, bits):
-        return lambda world: os.chmod(world.root / name, bits)
+        return lambda environment: os.chmod(environment.root / name, bits)
 
-    # From the world's own folder, as those above it may be closed to that user.
-    def evaluate(world):
+    # Relative paths, because the user may not be allowed to enter the parent folders.
+    def evaluate(environment):
         return evaluate_model, "runs/finished"
 
-    def resume(world):
+    def resume(environment):
         return train_cnn, "--resume", "runs/unfinished"
 
-    def train(world):
+    def train(environment):
         return (*TRAIN, "--runs-dir", "runs")
 
     for cause, bits in (("unreadable file", 0o000), ("write-only file", 0o222)):
@@ -150,7 +165,10 @@ def permission_cases():
             *((f"data/{name}.gz", train) for name in source.FILES),
         ):
             yield Case(f"permission: {cause}", name, mode(name, bits), command, name.split("/")[-1])
-    for cause, bits in (("closed folder", 0o000), ("folder to list only", 0o444)):
+    for cause, bits in (
+        ("inaccessible folder", 0o000),
+        ("list-only folder", 0o444),
+    ):
         for name, command in (
             ("runs/finished", evaluate),
             ("runs/unfinished", resume),

@@ -1,4 +1,4 @@
-"""A disk that is full in the middle of a write."""
+"""Tests with a disk that becomes full during a write."""
 
 import resource
 
@@ -7,12 +7,12 @@ import pytest
 import evaluate_model
 import train_cnn
 from tests.hostile_input.cases import TRAIN
-from tests.hostile_input.refusal import everything
+from tests.hostile_input.rejection import disk_contents
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script, room",
+    "script, largest_file",
     [
         (evaluate_model, 10_000),
         (train_cnn, 0),
@@ -21,22 +21,23 @@ from tests.hostile_input.refusal import everything
         (train_cnn, 1_000_000),
     ],
 )
-def test_a_write_that_stops_in_its_middle_leaves_all_as_it_was(world, capsys, script, room):
-    """By a limit on the size of files, as a full disk would stop it; capfd would have to write to a
-    file itself.
+def test_a_failed_write_leaves_all_files_unchanged(environment, capsys, script, largest_file):
+    """A limit on the file size simulates a full disk.
+
+    The test uses capsys because capfd itself writes to a file.
     """
     arguments = (
-        [world.finished]
+        [environment.finished]
         if script is evaluate_model
-        else [*TRAIN[1:], "--runs-dir", world.root / "runs"]
+        else [*TRAIN[1:], "--runs-dir", environment.root / "runs"]
     )
-    (world.finished / "metrics.json").write_text("an older result")
-    before, limits = everything(world.root), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    (environment.finished / "metrics.json").write_text("previous result")
+    before, limits = disk_contents(environment.root), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, limits[1]))
     try:
         code = script.main([*map(str, arguments)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     message = capsys.readouterr().err
     assert code == 1 and "File too large" in message and message.count("\n") == 1
-    assert everything(world.root) == before
+    assert disk_contents(environment.root) == before

@@ -1,4 +1,4 @@
-"""model.keras of a run, spoilt, or of something else, or with code in it."""
+"""Hostile inputs: model.keras of a run, corrupt, of another network, or with malicious code."""
 
 import gzip
 import io
@@ -12,22 +12,26 @@ import numpy as np
 
 from tests.hostile_input.cases import evaluate_finished, run_file_cases
 from tests.hostile_input.files import (
-    ANY_FILE,
-    cut_at_its_end,
-    flipped,
-    packed_as_zip,
+    FILE_CORRUPTIONS,
+    repacked_as_zip,
+    truncated_at_the_end,
+    with_flipped_bit,
 )
-from tests.hostile_input.refusal import test_it_is_refused  # noqa: F401
+from tests.hostile_input.rejection import test_the_input_is_rejected  # noqa: F401
 from tests.hostile_input.test_config_file import INFINITY, NAN
 
 
-def archive_is(**changes):
-    """changes: a function of `config` (config.json, parsed), of `weights` (an h5py.File), or what
-    either is instead; None for nothing.
+def change_archive(**changes):
+    """Return a function that changes files in the zip archive model.keras.
+
+    Args:
+        changes: `config` changes config.json, `weights` changes model.weights.h5. A value is a
+            function (of the parsed JSON or of an h5py.File), the new content as bytes, or None,
+            which removes the file.
     """
     names = {"config": "config.json", "weights": "model.weights.h5"}
 
-    def spoil(path):
+    def corrupt(path):
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
         for word, change in changes.items():
@@ -47,74 +51,72 @@ def archive_is(**changes):
             for name, content in contents.items():
                 archive.writestr(name, content)
 
-    return spoil
+    return corrupt
 
 
-def first_layer(change):
-    """Return a way to change the first layer's entry in the archive's config.json, behind the
-    input.
-    """
+def change_first_layer(change):
+    """Return a function that changes the first layer after the input in config.json."""
 
-    def of_config(config):
+    def change_config(config):
         config["config"]["layers"][1] = change(config["config"]["layers"][1])
         return config
 
-    return archive_is(config=of_config)
+    return change_archive(config=change_config)
 
 
-def weights_are(change):
-    """change: of the first kernel's values."""
+def change_weights(change):
+    """Return a function that changes the values of the first kernel."""
 
-    def of_file(weights):
+    def change_kernel(weights):
         group = weights["layers/conv2d/vars"]
         values = change(group["0"][:])
         del group["0"]
         group["0"] = values
 
-    return archive_is(weights=of_file)
+    return change_archive(weights=change_kernel)
 
 
-def lose_a_layer(weights):
+def delete_layer_weights(weights):
     del weights["layers/conv2d"]
 
 
-def model_is(make):
-    """make: returns a Keras model."""
+def replace_model(make):
+    """Return a function that replaces the model. make: returns a Keras model."""
 
-    def spoil(path):
+    def corrupt(path):
         make().save(path)
 
-    return spoil
+    return corrupt
 
 
-def small(*layers, shape=(28, 28, 1)):
+def small_model(*layers, shape=(28, 28, 1)):
     return lambda: keras.Sequential([keras.Input(shape), *layers])
 
 
-def harm(_):
-    """The config of an object whose making would leave a folder behind."""
+def malicious_object(_):
+    """Return the config of an object that creates a folder when Keras instantiates it."""
     return {
         "module": "os",
         "class_name": "mkdir",
         "registered_name": None,
-        "config": {"path": os.path.join(os.environ["KERAS_HOME"], "harm")},
+        "config": {"path": os.path.join(os.environ["KERAS_HOME"], "malicious")},
     }
 
 
-def a_lambda():
-    folder = os.path.join(os.environ["KERAS_HOME"], "harm")
-    model = small(
+def malicious_lambda():
+    folder = os.path.join(os.environ["KERAS_HOME"], "malicious")
+    model = small_model(
         keras.layers.Lambda(lambda images: __import__("os").mkdir(folder) or images),
         keras.layers.Flatten(),
         keras.layers.Dense(10, "softmax"),
     )()
-    os.rmdir(folder)  # the making of the model has called it
+    os.rmdir(folder)  # Keras has called the function to infer the output shape
     return model
 
 
-def fails_on_images():
-    """Looks bright pixels up in a table of two rows."""
-    return small(
+def failing_model():
+    """Return a model with an embedding of two rows, which fails for bright pixels."""
+    return small_model(
         keras.layers.Rescaling(1000),
         keras.layers.Flatten(),
         keras.layers.Embedding(2, 10),
@@ -123,8 +125,8 @@ def fails_on_images():
     )()
 
 
-def object_is(class_name, module):
-    return archive_is(
+def replace_by_object(class_name, module):
+    return change_archive(
         config=lambda config: {
             "module": module,
             "class_name": class_name,
@@ -134,57 +136,57 @@ def object_is(class_name, module):
     )
 
 
-def hdf5_file(path):
+def replace_by_hdf5(path):
     with h5py.File(path.with_suffix(".h5"), "w") as file:
         file["weights"] = np.zeros(3)
     os.replace(path.with_suffix(".h5"), path)
 
 
-def two_outputs():
+def model_with_two_outputs():
     images = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(images)
     return keras.Model(images, [keras.layers.Dense(10)(flat), keras.layers.Dense(10)(flat)])
 
 
-MODEL_WAYS = {
-    "cut_at_its_end": cut_at_its_end,
+MODEL_CORRUPTIONS = {
+    "truncated_at_the_end": truncated_at_the_end,
     "a bit flipped": lambda path: path.write_bytes(
-        flipped(path.read_bytes(), path.stat().st_size // 2)
+        with_flipped_bit(path.read_bytes(), path.stat().st_size // 2)
     ),
-    "HDF5": hdf5_file,
-    "a zip of something else": lambda path: path.write_bytes(
-        packed_as_zip(gzip.compress(b"content"))
+    "an HDF5 file": replace_by_hdf5,
+    "another zip archive": lambda path: path.write_bytes(
+        repacked_as_zip(gzip.compress(b"content"))
     ),
-    "no config.json": archive_is(config=None),
-    "no weights": archive_is(weights=None),
-    "an empty config.json": archive_is(config=b""),
-    "a config.json that is a list": archive_is(config=b"[]"),
-    "a config.json of nothing": archive_is(config=b"{}"),
-    "no layers": archive_is(config=lambda config: config | {"config": {}}),
-    "weights that are no HDF5": archive_is(weights=b"weights"),
-    "empty weights": archive_is(weights=b""),
-    "a layer's weights missing": archive_is(weights=lose_a_layer),
-    "weights of another shape": weights_are(lambda values: values[..., :3]),
-    "weights of text": weights_are(lambda values: "weights"),
-    "weights that are no numbers": weights_are(lambda values: values * NAN),
-    "weights that are infinite": weights_are(lambda values: values * INFINITY),
-    "a layer of unknown class": first_layer(lambda layer: layer | {"class_name": "Conv5D"}),
-    "a layer with an unknown setting": first_layer(
+    "no config.json": change_archive(config=None),
+    "no weights": change_archive(weights=None),
+    "an empty config.json": change_archive(config=b""),
+    "a config.json that is a list": change_archive(config=b"[]"),
+    "an empty object in config.json": change_archive(config=b"{}"),
+    "no layers": change_archive(config=lambda config: config | {"config": {}}),
+    "weights that are not HDF5": change_archive(weights=b"weights"),
+    "empty weights": change_archive(weights=b""),
+    "a layer's weights missing": change_archive(weights=delete_layer_weights),
+    "weights of another shape": change_weights(lambda values: values[..., :3]),
+    "weights that are text": change_weights(lambda values: "weights"),
+    "weights that are NaN": change_weights(lambda values: values * NAN),
+    "weights that are infinite": change_weights(lambda values: values * INFINITY),
+    "a layer of unknown class": change_first_layer(lambda layer: layer | {"class_name": "Conv5D"}),
+    "a layer with an unknown setting": change_first_layer(
         lambda layer: layer | {"config": layer["config"] | {"mixup": 0.2}}
     ),
-    "a layer with a setting of the wrong type": first_layer(
+    "a layer with a setting of the wrong type": change_first_layer(
         lambda layer: layer | {"config": layer["config"] | {"filters": "many"}}
     ),
-    "a layer that is a text": first_layer(lambda layer: "Conv2D"),
-    "a layer of another module": first_layer(
+    "a layer that is a text": change_first_layer(lambda layer: "Conv2D"),
+    "a layer of another module": change_first_layer(
         lambda layer: layer | {"module": "antigravity", "registered_name": None}
     ),
-    "a function of another module as a layer": first_layer(harm),
-    "a function of another module as a setting": first_layer(
-        lambda layer: layer | {"config": layer["config"] | {"activation": harm(None)}}
+    "a function of another module as a layer": change_first_layer(malicious_object),
+    "a function of another module as a setting": change_first_layer(
+        lambda layer: layer | {"config": layer["config"] | {"activation": malicious_object(None)}}
     ),
-    "a Lambda layer": model_is(a_lambda),
-    "a TensorFlow graph as a layer": first_layer(
+    "a Lambda layer": replace_model(malicious_lambda),
+    "a TensorFlow graph as a layer": change_first_layer(
         lambda layer: {
             "module": "keras.layers",
             "class_name": "TFSMLayer",
@@ -192,7 +194,7 @@ MODEL_WAYS = {
             "config": {"filepath": "/tmp", "call_endpoint": "serve", "name": "graph"},
         }
     ),
-    "a PyTorch module as a layer": first_layer(
+    "a PyTorch module as a layer": change_first_layer(
         lambda layer: {
             "module": "keras.layers",
             "class_name": "TorchModuleWrapper",
@@ -200,32 +202,38 @@ MODEL_WAYS = {
             "config": {"module": "cGlja2xl", "name": "torch"},
         }
     ),
-    "an optimizer of another module": archive_is(
-        config=lambda config: config | {"compile_config": {"optimizer": harm(None), "loss": "mse"}}
+    "an optimizer of another module": change_archive(
+        config=lambda config: (
+            config | {"compile_config": {"optimizer": malicious_object(None), "loss": "mse"}}
+        )
     ),
-    "other images": model_is(
-        small(keras.layers.Flatten(), keras.layers.Dense(10, "softmax"), shape=(32, 32, 3))
+    "another input shape": replace_model(
+        small_model(keras.layers.Flatten(), keras.layers.Dense(10, "softmax"), shape=(32, 32, 3))
     ),
-    "other classes": model_is(small(keras.layers.Flatten(), keras.layers.Dense(7, "softmax"))),
-    "no fixed shape": model_is(
-        small(
+    "another number of classes": replace_model(
+        small_model(keras.layers.Flatten(), keras.layers.Dense(7, "softmax"))
+    ),
+    "no fixed input shape": replace_model(
+        small_model(
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(10, "softmax"),
             shape=(None, None, 1),
         )
     ),
-    "two outputs": model_is(two_outputs),
-    "a loss": object_is("MeanSquaredError", "keras.losses"),
-    "an optimizer": object_is("Adam", "keras.optimizers"),
-    "a layer": object_is("Softmax", "keras.layers"),
-    "one that fails on images": model_is(fails_on_images),
-    "no probabilities": model_is(small(keras.layers.Flatten(), keras.layers.Dense(10))),
+    "two outputs": replace_model(model_with_two_outputs),
+    "a loss instead of a model": replace_by_object("MeanSquaredError", "keras.losses"),
+    "an optimizer instead of a model": replace_by_object("Adam", "keras.optimizers"),
+    "a layer instead of a model": replace_by_object("Softmax", "keras.layers"),
+    "a model that fails on images": replace_model(failing_model),
+    "an output without softmax": replace_model(
+        small_model(keras.layers.Flatten(), keras.layers.Dense(10))
+    ),
 }
 
 
 def model_cases():
-    ways = {spoil.__name__: spoil for spoil in ANY_FILE} | MODEL_WAYS
-    yield from run_file_cases("model.keras", ways, {"finished": evaluate_finished})
+    corruptions = {corrupt.__name__: corrupt for corrupt in FILE_CORRUPTIONS} | MODEL_CORRUPTIONS
+    yield from run_file_cases("model.keras", corruptions, {"finished": evaluate_finished})
 
 
 CASES = [*model_cases()]

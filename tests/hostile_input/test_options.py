@@ -1,23 +1,24 @@
-"""Impossible options of the command line."""
+"""Hostile inputs: invalid command line options."""
 
 import evaluate_model
 import train_cnn
 from tests import synthetic_data
-from tests.hostile_input.cases import TRAIN, Case, unspoilt
-from tests.hostile_input.refusal import test_it_is_refused  # noqa: F401
+from tests.hostile_input.cases import TRAIN, Case, unchanged
+from tests.hostile_input.rejection import test_the_input_is_rejected  # noqa: F401
 
-IN_WORDS = {"--val-size": "val", "--limit": "limit"}  # how some options stand in a message
+# Words for these options in error messages; other options are named themselves.
+MESSAGE_WORDS = {"--val-size": "val", "--limit": "limit"}
 
 
 def option_cases():
-    def refused(cause, *arguments, script=train_cnn, word=None):
+    def rejected(cause, *arguments, script=train_cnn, word=None):
         command = (*TRAIN, *arguments) if script is train_cnn else (script, *arguments)
         return Case(
             f"option: {cause}",
             " ".join(map(repr, arguments)),
-            unspoilt,
-            lambda world: command,
-            word or IN_WORDS.get(arguments[0], arguments[0].split("=")[0]),
+            unchanged,
+            lambda environment: command,
+            word or MESSAGE_WORDS.get(arguments[0], arguments[0].split("=")[0]),
             2,
         )
 
@@ -32,10 +33,10 @@ def option_cases():
         "--l2",
         "--label-smoothing",
     )
-    words = {
+    invalid_numbers = {
         "NaN": "nan",
         "infinite": "inf",
-        "endless": "1e400",
+        "too large for a float": "1e400",
         "a word": "many",
         "empty": "",
         "a space": " ",
@@ -47,18 +48,18 @@ def option_cases():
         "a list": "[1]",
     }
     for flag in numbers:
-        yield refused("negative", f"{flag}=-1")
-        yield refused("without its value", flag)
-        for cause, value in words.items():
-            yield refused(cause, flag, value)
+        yield rejected("negative", f"{flag}=-1")
+        yield rejected("without its value", flag)
+        for cause, value in invalid_numbers.items():
+            yield rejected(cause, flag, value)
     for flag in positive:
-        yield refused("zero", flag, "0")
+        yield rejected("zero", flag, "0")
     for flag in integers:
-        yield refused("a fraction", flag, "1.5")
+        yield rejected("a fraction", flag, "1.5")
         yield (
-            refused("huge", flag, "1" + 30 * "0")
+            rejected("huge", flag, "1" + 30 * "0")
             if flag != "--limit"
-            else refused("huge", flag, "60001")
+            else rejected("huge", flag, "60001")
         )
     for flag, value in (
         ("--dropout", "1"),
@@ -68,44 +69,46 @@ def option_cases():
         ("--val-size", str(synthetic_data.TRAIN)),
         ("--batch-size", str(synthetic_data.TRAIN)),
     ):
-        yield refused("just too much", flag, value)
-    yield refused("digits without end", "--epochs", 5000 * "9")
+        yield rejected("slightly too large", flag, value)
+    yield rejected("too many digits", "--epochs", 5000 * "9")
     for flag in ("--model", "--schedule", "--augment"):
         for cause, value in (
-            ("no choice of it", "unknown"),
-            ("in capitals", "NONE"),
+            ("not a choice", "unknown"),
+            ("in upper case", "NONE"),
             ("empty", ""),
-            ("a choice cut short", "con"),
+            ("an abbreviated choice", "con"),
         ):
-            yield refused(cause, flag, value)
+            yield rejected(cause, flag, value)
     for cause, value in (
         ("empty", ""),
         ("a path", "a/b"),
-        ("the folder above", ".."),
-        ("the folder itself", "."),
+        ("the parent folder", ".."),
+        ("the current folder", "."),
         ("hidden", ".a"),
         ("unicode", "größe"),
         ("a space", "a b"),
-        ("a line", "a\nb"),
+        ("a line break", "a\nb"),
     ):
-        yield refused(f"name: {cause}", "--name", value)
+        yield rejected(f"name: {cause}", "--name", value)
     for flag in ("--data-dir", "--runs-dir", "--resume"):
-        yield refused("empty", flag, "")
+        yield rejected("empty", flag, "")
     for flag in ("--data-dir", "--runs-dir", "--output-dir"):
-        yield refused("empty", flag, "", script=evaluate_model)
-    yield refused("empty", "", script=evaluate_model, word="RUN")
-    yield refused("cut short", "--epoch", "3")
-    yield refused("unknown", "--gpu")
-    yield refused("unknown", "--gpu", script=evaluate_model)
-    yield refused("one too many", "runs/a\nb", word="runs/a b")
-    yield refused("one too many", "runs/a", "runs/b", script=evaluate_model, word="runs/b")
+        yield rejected("empty", flag, "", script=evaluate_model)
+    yield rejected("empty", "", script=evaluate_model, word="RUN")
+    yield rejected("abbreviated", "--epoch", "3")
+    yield rejected("unknown", "--gpu")
+    yield rejected("unknown", "--gpu", script=evaluate_model)
+    yield rejected("an additional argument", "runs/a\nb", word="runs/a b")
+    yield rejected(
+        "an additional argument", "runs/a", "runs/b", script=evaluate_model, word="runs/b"
+    )
     for arguments in (
         ("--epochs", "3"),
         ("--seed", "1"),
         ("--model", "gap_cnn"),
         ("--name", "other"),
     ):
-        yield refused("settings beside --resume", "--resume", "run", *arguments)
+        yield rejected("a setting together with --resume", "--resume", "run", *arguments)
 
 
 CASES = [*option_cases()]

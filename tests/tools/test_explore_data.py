@@ -1,4 +1,4 @@
-"""explore_data.py on small made data, with duplicates put in."""
+"""explore_data.py on small synthetic data that contains duplicates."""
 
 import json
 
@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 
 from fmnist import source
-from tests.synthetic_data import made_arrays, write_folder
+from tests.synthetic_data import make_arrays, write_dataset
 from tools import explore_data
 from tools.exploration import figures, findings
 
 
 @pytest.fixture
-def duplicates(made_data, monkeypatch):
-    """An image that is there twice in the training set, and once more, brighter and with another
-    label, in the test set.
+def duplicates(synthetic_dataset, monkeypatch):
+    """Data in which two training images are equal and the first test image is a brighter copy of
+    them with another label.
     """
-    arrays = made_arrays()
+    arrays = make_arrays()
     images, labels, test_images, test_labels = arrays
     images[1], labels[1] = images[0], labels[0]
     test_images[0], test_labels[0] = (
         np.minimum(images[0].astype(int) * 51 // 50, 255),
         (labels[0] + 1) % 10,
     )
-    monkeypatch.setattr(source, "FILES", write_folder(made_data, arrays))
+    monkeypatch.setattr(source, "FILES", write_dataset(synthetic_dataset, arrays))
 
 
 @pytest.mark.slow
-def test_the_findings_are_true_and_drawn(duplicates, tmp_path, capsys):
+def test_the_findings_are_correct_and_drawn(duplicates, tmp_path, capsys):
     assert explore_data.main(["--val-size", "100", "--output-dir", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out/findings.json").read_text())
-    images, *_ = made_arrays()
+    images, *_ = make_arrays()
     assert found["images"] == {"train": 600, "test": 200}
     assert found["mean"] == pytest.approx(images.mean() / 255, abs=1e-3)
     assert sum(row["images"] for row in found["classes"]) == 800
@@ -49,7 +49,7 @@ def test_the_findings_are_true_and_drawn(duplicates, tmp_path, capsys):
         assert (tmp_path / f"out/figures/{name}.png").stat().st_size > 3000
         assert f'alt="{name}"' in page
     output = capsys.readouterr().out
-    assert "1 pairs of images are equal to the byte and 2 more" in output
+    assert "1 pairs of exact duplicates and 2 pairs of near duplicates" in output
     assert output.splitlines()[-1] == "Next: python train_cnn.py"
 
 
@@ -60,9 +60,9 @@ def test_an_image_is_not_its_own_neighbour():
     assert (neighbours != np.arange(30)[:, None]).all()
     assert {*neighbours[3:6, :2].ravel()} == {3, 4, 5}
     vectors = images.reshape(30, -1) / np.linalg.norm(images.reshape(30, -1), axis=1, keepdims=True)
-    apart = np.linalg.norm(vectors[:, None] - vectors, axis=-1) + 9 * np.eye(30)
+    expected = np.linalg.norm(vectors[:, None] - vectors, axis=-1) + 9 * np.eye(30)
     np.testing.assert_allclose(
-        distances, np.sort(apart, axis=1)[:, : findings.NEIGHBOURS], atol=1e-3
+        distances, np.sort(expected, axis=1)[:, : findings.NEIGHBOURS], atol=1e-3
     )
 
 
@@ -73,7 +73,7 @@ def test_an_image_with_many_copies_is_not_its_own_neighbour():
     assert (neighbours != np.arange(20)[:, None]).all()
 
 
-def test_pairs_are_named_once_and_the_most_alike_first():
+def test_pairs_are_unique_and_sorted_by_distance():
     pairs, distances = findings.closest_pairs(
         np.array([[1], [0], [3], [2]]), np.array([[0.4], [0.4], [0.2], [0.2]])
     )
@@ -82,7 +82,7 @@ def test_pairs_are_named_once_and_the_most_alike_first():
 
 
 @pytest.mark.parametrize("size", ["3", "nan", "-1", "60000", "some"])
-def test_an_impossible_number_of_validation_images_is_refused(size, tmp_path, capsys):
+def test_an_invalid_validation_size_is_rejected(size, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         explore_data.main(["--val-size", size, "--output-dir", str(tmp_path / "out")])
     assert (
@@ -92,7 +92,7 @@ def test_an_impossible_number_of_validation_images_is_refused(size, tmp_path, ca
     )
 
 
-def test_wrong_folders_are_refused_in_a_line(made_data, tmp_path, capsys):
+def test_invalid_folders_are_rejected_with_one_line(synthetic_dataset, tmp_path, capsys):
     assert explore_data.main(["--val-size", "100", "--data-dir", str(tmp_path / "nowhere")]) == 1
     (tmp_path / "file").touch()
     assert explore_data.main(["--val-size", "100", "--output-dir", str(tmp_path / "file")]) == 1

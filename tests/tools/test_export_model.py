@@ -17,8 +17,8 @@ from tools.exporting import export, formats
 
 
 @pytest.fixture
-def run(made_data, tmp_path):
-    """A trained run that tests must leave as it is."""
+def run(synthetic_dataset, tmp_path):
+    """A trained run, shared by the tests, which must not change it."""
     keep = tmp_path.parent / "exporting"
     if not keep.exists():
         options = [
@@ -44,25 +44,25 @@ def run(made_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
+def test_every_format_agrees_with_the_network_in_its_own_runtime(run, tmp_path, capfd):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("ai_edge_litert")
     out = tmp_path / "exports"
     assert export_model.main(["--run", str(run), "--output-dir", str(out)]) == 0
     printed, err = capfd.readouterr()
     assert err == ""
-    said = json.loads((out / "exports.json").read_text())
-    assert said["failed"] == {} and list(said["formats"]) == ["model.keras", *export.FORMATS]
-    for name, row in said["formats"].items():
+    record = json.loads((out / "exports.json").read_text())
+    assert record["failed"] == {} and list(record["formats"]) == ["model.keras", *export.FORMATS]
+    for name, row in record["formats"].items():
         assert name in printed
         if name in export.FORMATS and export.FORMATS[name].exact:
             assert (
                 row["difference"] <= 1e-4
-                and row["accuracy"] == said["formats"]["model.keras"]["accuracy"]
+                and row["accuracy"] == record["formats"]["model.keras"]["accuracy"]
             )
-    # Less in larger networks.
-    assert said["formats"]["litert_int8"]["bytes"] <= 0.4 * said["formats"]["litert"]["bytes"]
-    # What is kept answers as the model does, in a process that knows nothing of this project.
+    # The fraction is smaller for larger networks.
+    assert record["formats"]["litert_int8"]["bytes"] <= 0.4 * record["formats"]["litert"]["bytes"]
+    # The export predicts the same in a process that cannot import this project.
     image = data.load(val_size=100).test.images[:1]
     expected = runs.load_model(run).predict(image, verbose=0)[0]
     code = (
@@ -71,22 +71,22 @@ def test_every_format_agrees_in_its_own_runtime(run, tmp_path, capfd):
         f"image = numpy.array({image.ravel().tolist()}, numpy.float32).reshape(1, 28, 28, 1)\n"
         "print(*session.run(None, {session.get_inputs()[0].name: image})[0][0])"
     )
-    answer = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
     ).stdout
-    np.testing.assert_allclose(list(map(float, answer.split())), expected, atol=1e-5)
+    np.testing.assert_allclose(list(map(float, output.split())), expected, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, capsys):
+def test_an_export_with_other_probabilities_is_rejected(run, tmp_path, monkeypatch, capsys):
     load = formats.load_saved_model
 
-    def wrong(path, batch):
-        right = load(path, batch)
-        return lambda images: right(images) + np.float32(2e-4)
+    def load_with_error(path, batch):
+        predict = load(path, batch)
+        return lambda images: predict(images) + np.float32(2e-4)
 
     monkeypatch.setitem(
-        export.FORMATS, "saved_model", export.FORMATS["saved_model"]._replace(load=wrong)
+        export.FORMATS, "saved_model", export.FORMATS["saved_model"]._replace(load=load_with_error)
     )
     assert (
         export_model.main(
@@ -94,15 +94,15 @@ def test_an_export_that_does_not_agree_is_not_kept(run, tmp_path, monkeypatch, c
         )
         == 1
     )
-    assert "saved_model: it differs by up to 2.0e-04" in capsys.readouterr().err
+    assert "saved_model: rejected: probabilities differ by up to 2.0e-04" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [
         "exports.json"
     ]
 
 
 @pytest.fixture
-def stand_ins(monkeypatch):
-    """Exports that are made in no time."""
+def fake_exports(monkeypatch):
+    """Export formats that write a constant file at once."""
     for name, kind in export.FORMATS.items():
         monkeypatch.setitem(
             export.FORMATS,
@@ -116,25 +116,23 @@ def stand_ins(monkeypatch):
                 ),
             ),
         )
-    monkeypatch.setattr(export, "LARGEST_LOSS", 1)
+    monkeypatch.setattr(export, "LARGEST_ACCURACY_LOSS", 1)
 
 
 @pytest.mark.slow
-def test_other_formats_of_the_same_model_stay_and_those_of_another_go(
-    run, stand_ins, tmp_path, capsys
-):
-    def run_export(*formats, of=run, code=0):
+def test_other_formats_are_kept_if_they_are_of_the_same_model(run, fake_exports, tmp_path, capsys):
+    def run_export(*names, source=run, code=0):
         assert (
             export_model.main(
-                ["--run", str(of), "--output-dir", str(tmp_path / "out"), "--formats", *formats]
+                ["--run", str(source), "--output-dir", str(tmp_path / "out"), "--formats", *names]
             )
             == code
         )
-        said = json.loads((tmp_path / "out/exports.json").read_text())["formats"]
-        return list(said)[1:], sorted(path.name for path in (tmp_path / "out").glob("model*"))
+        formats = json.loads((tmp_path / "out/exports.json").read_text())["formats"]
+        return list(formats)[1:], sorted(path.name for path in (tmp_path / "out").glob("model*"))
 
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/model_int8.tflite").write_bytes(b"of no export")
+    (tmp_path / "out/model_int8.tflite").write_bytes(b"not an export")
     assert run_export("onnx") == (["onnx"], ["model.onnx", "model_int8.tflite"])
     assert run_export("litert") == (
         ["onnx", "litert"],
@@ -150,17 +148,17 @@ def test_other_formats_of_the_same_model_stay_and_those_of_another_go(
     network = runs.load_model(other)
     network.layers[-1].bias.assign(np.arange(10))
     network.save(other / runs.MODEL)
-    assert run_export("litert", of=other) == (["litert"], ["model.tflite", "model_int8.tflite"])
+    assert run_export("litert", source=other) == (["litert"], ["model.tflite", "model_int8.tflite"])
     (tmp_path / "out/exports.json").write_text("{")
     assert export_model.main(["--run", str(run), "--output-dir", str(tmp_path / "out")]) == 1
-    assert "exports.json is broken" in capsys.readouterr().err
+    assert "exports.json is corrupt" in capsys.readouterr().err
 
 
-def test_one_that_fails_does_not_stop_the_others_and_a_missing_package_is_named(
+def test_a_failing_format_does_not_stop_the_others_and_a_missing_package_is_named(
     run, tmp_path, monkeypatch, capsys
 ):
     def fail(model, path, images):
-        path.write_bytes(b"half")
+        path.write_bytes(b"incomplete")
         raise ValueError("no such operation")
 
     find = importlib.util.find_spec
@@ -185,18 +183,18 @@ def test_one_that_fails_does_not_stop_the_others_and_a_missing_package_is_named(
     assert export_model.main(options) == 1
     err = capsys.readouterr().err
     assert "litert: ValueError: no such operation" in err
-    assert 'onnx: not installed: tf2onnx; try: python -m pip install -e ".[export]"' in err
+    assert 'onnx: not installed: tf2onnx; run: python -m pip install -e ".[export]"' in err
     assert err.count("\n") == 1
     assert (tmp_path / "out/saved_model/1/saved_model.pb").exists()
     assert not (tmp_path / "out/model.tflite").exists()
 
 
-def test_what_loses_accuracy_is_not_kept(run, tmp_path, monkeypatch, capsys):
-    def guess(path, batch):
+def test_an_export_with_a_lower_accuracy_is_rejected(run, tmp_path, monkeypatch, capsys):
+    def load_uniform(path, batch):
         return lambda images: np.full((len(images), 10), 0.1, np.float32)
 
     kind = export.FORMATS["saved_model"]._replace(
-        write=lambda *arguments: None, load=guess, exact=False
+        write=lambda *arguments: None, load=load_uniform, exact=False
     )
     monkeypatch.setitem(export.FORMATS, "saved_model", kind)
     assert (
@@ -205,10 +203,10 @@ def test_what_loses_accuracy_is_not_kept(run, tmp_path, monkeypatch, capsys):
         )
         == 1
     )
-    assert "accurate, and is not kept" in capsys.readouterr().err
+    assert "saved_model: rejected: the accuracy is" in capsys.readouterr().err
 
 
-def test_impossible_options_are_refused(tmp_path, capsys):
+def test_invalid_options_are_rejected(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         export_model.parse_options(["--formats", "caffe"])
     assert stop.value.code == 2
@@ -216,22 +214,22 @@ def test_impossible_options_are_refused(tmp_path, capsys):
     assert "not a run directory" in capsys.readouterr().err
 
 
-def test_what_comes_with_the_project_is_left_as_it_is(monkeypatch):
+def test_exports_of_the_pretrained_run_are_saved_outside_of_it(monkeypatch):
     monkeypatch.chdir(ROOT)
     for path in ("pretrained/best", runs.PRETRAINED):
         assert export_model.default_folder(Path(path), "runs") == Path("runs/exports")
     assert export_model.default_folder(Path("runs/mine"), "runs") == Path("runs/mine/exports")
 
 
-def test_any_number_of_images_goes_in_batches_of_one_size():
-    seen = []
+def test_any_number_of_images_is_predicted_in_batches_of_one_size():
+    batch_sizes = []
 
     def predict(images):
-        seen.append(len(images))
+        batch_sizes.append(len(images))
         return images.reshape(len(images), -1)[:, :2]
 
     images = np.arange(251 * 784, dtype=np.float32).reshape(251, 28, 28, 1)
     np.testing.assert_array_equal(
         export.in_batches(predict, images), images.reshape(251, -1)[:, :2]
     )
-    assert seen == [250, 250]
+    assert batch_sizes == [250, 250]

@@ -23,7 +23,7 @@ BEST = ROOT / "pretrained/best"
 
 
 @pytest.fixture
-def run(made_data, no_figures, tmp_path, monkeypatch):
+def run(synthetic_dataset, no_figures, tmp_path, monkeypatch):
     """A copy of an evaluated run for every test; it is trained only once."""
     monkeypatch.setattr(evaluate_model, "TRAINING_SAMPLE", 50)  # no test uses its scores
     keep = tmp_path.parent / "predicting"
@@ -49,12 +49,12 @@ def best():
 @pytest.fixture
 def folder(tmp_path):
     """Ten pictures, one synthetic image per class, and two corrupt ones."""
-    images, labels, *_ = synthetic_data.made_arrays()
+    images, labels, *_ = synthetic_data.make_arrays()
     folder = tmp_path / "photos/inner"
     folder.mkdir(parents=True)
     for number in range(10):
         Image.fromarray(images[labels == number][0]).save(folder / f"{number}.png")
-    (folder / "broken.jpg").write_bytes(b"not a picture")
+    (folder / "corrupt.jpg").write_bytes(b"not a picture")
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:100])
     (folder / "notes.txt").write_text("neither a picture nor named like one")
     return folder.parent
@@ -84,7 +84,7 @@ def test_json_has_the_predictions_of_a_folder_and_stderr_names_the_corrupt_files
         assert (prediction["label"], prediction["confidence"]) == next(iter(top_k.items()))
         png = base64.b64decode(prediction["model_input"].removeprefix("data:image/png;base64,"))
         assert Image.open(io.BytesIO(png)).size == (28, 28)
-    for name in ("broken.jpg", "cut.png"):
+    for name in ("corrupt.jpg", "cut.png"):
         assert err.count(name) == 1
     assert "notes.txt" not in err
 
@@ -174,7 +174,7 @@ def test_invalid_input_is_rejected_in_one_line(run, folder, tmp_path, capsys):
     assert "contains no" in one_line([tmp_path / "empty", "--run", run], capsys)
     assert "not a run directory" in one_line([folder, "--run", tmp_path / "empty"], capsys)
     assert "none of the pictures can be read" in one_line(
-        [folder / "inner/broken.jpg", tmp_path / "none.png", "--run", run], capsys
+        [folder / "inner/corrupt.jpg", tmp_path / "none.png", "--run", run], capsys
     )
     for name, content in (
         (runs.METRICS, b"{"),
@@ -232,7 +232,7 @@ def test_rendered_photographs_keep_most_of_the_accuracy(best, real_data):
     assert np.mean([bool(reasons) for reasons in warnings]) <= 0.05
 
 
-@pytest.mark.parametrize("kind", photographs.OTHERS)
+@pytest.mark.parametrize("kind", photographs.OOD_KINDS)
 def test_most_out_of_distribution_pictures_are_uncertain(best, kind):
-    _, warnings = best.classify(photographs.other_photos(kind, 60, framed=True))
+    _, warnings = best.classify(photographs.ood_photos(kind, 60, margin=True))
     assert np.mean([bool(reasons) for reasons in warnings]) >= 0.8

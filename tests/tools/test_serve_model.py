@@ -75,7 +75,7 @@ def test_invalid_metrics_are_rejected(classifier, tmp_path):
 
 def png(index=0, size=(28, 28)):
     stream = io.BytesIO()
-    Image.fromarray(synthetic_data.made_arrays()[0][index]).resize(size).save(stream, "PNG")
+    Image.fromarray(synthetic_data.make_arrays()[0][index]).resize(size).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -309,12 +309,14 @@ def test_malformed_uploads_do_not_disturb_the_server(server):
     jpeg = io.BytesIO()
     Image.open(io.BytesIO(png(0, (200, 200)))).save(jpeg, "JPEG")
     uploads = load_server.malformed_uploads(png(), jpeg.getvalue(), 56)
-    statuses = asyncio.run(load_server.malformed(port, uploads))
+    statuses = asyncio.run(load_server.send_malformed(port, uploads))
     assert sum(statuses.values()) == 56 and all(
         status is None or status < 500 for status in statuses
     )
     assert {413, 415, 422} <= set(statuses)
-    statuses, *_ = asyncio.run(load_server.together(port, [load_server.request(png())] * 64))
+    statuses, *_ = asyncio.run(
+        load_server.concurrent_clients(port, [load_server.request(png())] * 64)
+    )
     assert statuses == [200] * 64
 
 
@@ -322,7 +324,7 @@ def test_malformed_uploads_do_not_disturb_the_server(server):
 @pytest.mark.slow
 def test_a_browser_shows_the_prediction(browser, server, tmp_path):
     (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "corrupt.png").write_bytes(b"not a picture")
     page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(error))
@@ -335,7 +337,7 @@ def test_a_browser_shows_the_prediction(browser, server, tmp_path):
     assert best.locator("th").inner_text() in result.inner_text()
     assert page.locator("#model-input").get_attribute("src").startswith("data:image/png")
     assert page.locator("#bars tr").count() == 10
-    page.set_input_files("#file", tmp_path / "broken.png")
+    page.set_input_files("#file", tmp_path / "corrupt.png")
     page.get_by_text("No prediction").wait_for()
     assert "not a JPEG" in page.locator("#warnings").inner_text() and best.count() == 0
     # By keyboard: the first stop is the button that chooses a file.

@@ -1,4 +1,4 @@
-"""tune_model.py on small made data, with a journal and with PostgreSQL."""
+"""tune_model.py on small data, with a journal file and with PostgreSQL."""
 
 import os
 import shlex
@@ -22,12 +22,12 @@ from tools.tuning.space import SPACE
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed")
 report = pytest.importorskip("tools.tuning.report")
 
-PATIENCE_SECONDS = 120  # of a test for what it waits for, which comes within a few seconds
+TIMEOUT = 120  # seconds; what a test waits for usually takes a few seconds
 SMALL = ["--val-size", "100", "--epochs", "2", "--model", "lenet_l2"]
 
 
 @pytest.fixture
-def tune(made_data, tmp_path, capsys):
+def tune(synthetic_dataset, tmp_path, capsys):
     def run(*options, code=0):
         assert tune_model.main([*SMALL, "--output-dir", str(tmp_path), *options]) == code
         captured = capsys.readouterr()
@@ -43,14 +43,16 @@ def study_of(folder):
     return optuna.load_study(study_name="study", storage=storage)
 
 
-def test_the_space_is_of_options_that_train_cnn_has():
+def test_the_search_space_has_valid_settings_of_train_cnn():
     for name, values in SPACE.items():
         for value in values:
             assert getattr(TrainConfig(**{name: value}), name) == value
 
 
 @pytest.mark.slow
-def test_a_study_ends_with_the_command_of_its_winner_and_goes_on(tune, tmp_path, monkeypatch):
+def test_a_study_prints_the_command_of_its_best_trial_and_can_be_extended(
+    tune, tmp_path, monkeypatch
+):
     output = tune("--trials", "3")
     study, folder = study_of(tmp_path / "study"), tmp_path / "study"
     assert len(study.trials) == 3
@@ -65,15 +67,15 @@ def test_a_study_ends_with_the_command_of_its_winner_and_goes_on(tune, tmp_path,
         assert (folder / f"figures/{name}.png").stat().st_size > 3000 and f'alt="{name}"' in page
 
     monkeypatch.setattr(report, "draw", lambda study: {})
-    assert "[3/3]" not in tune("--trials", "3")  # nothing to do
+    assert "[3/3]" not in tune("--trials", "3")  # the study is complete
     assert "[4/4] trial 3" in tune("--trials", "4")
     assert len(study_of(folder).trials) == 4
 
 
 @pytest.mark.slow
-def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_an_epoch):
-    with interrupted_after_an_epoch():
-        assert "The same command goes on" in tune("--trials", "1", code=130)
+def test_an_interrupted_trial_is_resumed(tune, tmp_path, interrupt_after_first_epoch):
+    with interrupt_after_first_epoch():
+        assert "Run the same command again" in tune("--trials", "1", code=130)
     before = study_of(tmp_path / "study").trials[0]
     with open(tmp_path / "study/journal.log", "a") as journal:
         journal.write('{"op_code": 4, "cut')
@@ -85,40 +87,41 @@ def test_a_trial_that_was_broken_off_goes_on(tune, tmp_path, interrupted_after_a
         and second.params == before.params
     )
     assert second.user_attrs["run"] == "trial-0000"
-    assert "1 epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
+    assert "resumed after epoch 1" in (tmp_path / "study/logs/trial-0000.log").read_text()
 
 
 @pytest.mark.slow
-def test_hopeless_trials_are_given_up(tune, tmp_path, monkeypatch):
+def test_a_pruned_trial_is_reported_and_removed(tune, tmp_path, monkeypatch):
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number == 1)
     assert "trial 1: pruned" in tune("--trials", "2")
     assert not (tmp_path / "study/trial-0001").exists() and (tmp_path / "study/trial-0000").exists()
 
 
 @pytest.mark.slow
-def test_studies_that_cannot_go_on_are_refused_in_a_line_and_kept(tune, tmp_path):
+def test_studies_that_cannot_be_continued_are_rejected_with_one_line_and_kept(tune, tmp_path):
     tune("--trials", "1")
     journal = (tmp_path / "study/journal.log").read_bytes()
-    assert "made with other options" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
-    for options, said in (
-        (["--epochs", "3"], "other options"),
-        (["--model", "dropout_cnn"], "other options"),
+    assert "with other settings" in tune("--storage", f"sqlite:///{tmp_path}/other.db", code=1)
+    for options, expected in (
+        (["--epochs", "3"], "other settings"),
+        (["--model", "dropout_cnn"], "other settings"),
         (["--storage", "postgresql+psycopg://nobody@127.0.0.1:1/none"], "cannot be opened"),
         (["--storage", "nonsense"], "cannot be opened"),
     ):
         message = tune(*options, code=1)
-        assert said in message and message.count("\n") == 1
+        assert expected in message and message.count("\n") == 1
     assert (tmp_path / "study/journal.log").read_bytes().startswith(journal)
     assert len(study_of(tmp_path / "study").trials) == 1
-    (tmp_path / "study/journal.log").write_text("no journal\n")
+    (tmp_path / "study/journal.log").write_text("not a journal\n")
     message = tune("--trials", "1", code=1)
     assert "cannot be opened" in message and message.count("\n") == 1
 
 
 @pytest.fixture
 def workers(real_data, tmp_path):
-    """Start tune_model.py in processes of their own, on real images, and stop what is left of them
-    at the end.
+    """A function that starts tune_model.py on real images in a process of its own.
+
+    Processes that still run at the end of the test are killed.
     """
     started = []
 
@@ -154,23 +157,22 @@ def workers(real_data, tmp_path):
         process.wait()
 
 
-def wait_for(happens):
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (result := happens()):
+def wait_for(condition):
+    end = time.monotonic() + TIMEOUT
+    while not (result := condition()):
         assert time.monotonic() < end
         time.sleep(0.05)
     return result
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, output
     return output
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_nothing(workers, tmp_path):
-    """The trial of a process that was killed goes on in another one, from its last epoch."""
+def test_another_process_resumes_the_trial_of_a_killed_one_from_its_last_epoch(workers, tmp_path):
     victim = workers()
     wait_for(lambda: list(tmp_path.glob("study/trial-0000/model.keras")))
     other = workers()
@@ -180,25 +182,24 @@ def test_a_killed_worker_loses_nothing(workers, tmp_path):
     study = study_of(tmp_path / "study")
     states = [trial.state.name for trial in study.trials]
     assert states.count("FAIL") == 1 and states.count("COMPLETE") + states.count("PRUNED") == 4
-    again = [trial for trial in study.trials if trial.user_attrs["run"] == "trial-0000"]
-    assert [trial.state.name for trial in again] == ["FAIL", "COMPLETE"] and again[
-        0
-    ].params == again[1].params
-    assert "epochs were done before" in (tmp_path / "study/logs/trial-0000.log").read_text()
+    attempts = [trial for trial in study.trials if trial.user_attrs["run"] == "trial-0000"]
+    assert [trial.state.name for trial in attempts] == ["FAIL", "COMPLETE"]
+    assert attempts[0].params == attempts[1].params
+    assert "resumed after epoch" in (tmp_path / "study/logs/trial-0000.log").read_text()
 
 
 @pytest.fixture
 def postgresql(tmp_path):
-    """The address of a database of a PostgreSQL of the test's own."""
+    """The URL of a database in a PostgreSQL server that runs for this test only."""
     programs = next(Path("/usr/lib/postgresql").glob("*/bin"), None)
     if not programs:
-        pytest.skip("PostgreSQL is not installed; it is Debian's package postgresql")
+        pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    folder = Path(tempfile.mkdtemp())  # and not tmp_path, which nobody else may enter
+    folder = Path(tempfile.mkdtemp())  # other users cannot read tmp_path
     other_user = {}
-    if os.geteuid() == 0:  # whom PostgreSQL does not serve
+    if os.geteuid() == 0:  # PostgreSQL does not run as root
         shutil.chown(folder, "postgres")
         other_user = {"user": "postgres", "cwd": folder}
     subprocess.run(
@@ -222,7 +223,7 @@ def postgresql(tmp_path):
         )
     )
     yield f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres"
-    server.send_signal(signal.SIGINT)  # which does not wait for those that are connected
+    server.send_signal(signal.SIGINT)  # shuts down without waiting for connected clients
     server.wait()
     shutil.rmtree(folder)
 
@@ -238,7 +239,7 @@ def test_workers_share_a_study_in_postgresql(workers, postgresql, tmp_path):
     for process in both:
         finish(process)
     study = optuna.load_study(study_name="study", storage=postgresql)
-    hosts = {trial.user_attrs["process"] for trial in study.trials}
-    assert len(hosts) == 2
-    over = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-    assert 4 <= len(over) <= 5  # two may have ended the last at once
+    processes = {trial.user_attrs["process"] for trial in study.trials}
+    assert len(processes) == 2
+    finished = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert 4 <= len(finished) <= 5  # both processes may finish their last trial at the same time

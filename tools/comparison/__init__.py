@@ -1,1 +1,1 @@
-"""The work of tools/compare_models.py."""
+"""Implementation of tools/compare_models.py."""

@@ -1,10 +1,12 @@
-"""Classical classifiers from scikit-learn, by name: BASELINES.
+"""Classical classifiers from scikit-learn.
+
+BASELINES maps the name of a classifier to a function that builds it from a random seed:
 
     classifier = BASELINES["random_forest"](seed)
     classifier.fit(images, labels)      images: (N, 28, 28, 1) in [0, 1]; labels: (N,)
     classifier.predict(images)          labels (N,)
 
-Their settings are usual ones; none was tuned.
+The settings are common ones; they are not tuned.
 """
 
 import numpy as np
@@ -20,14 +22,14 @@ from sklearn.svm import SVC, LinearSVC
 
 
 def flat(images: np.ndarray) -> np.ndarray:
-    """Return images as rows of pixels."""
+    """Return images (N, 28, 28, 1) as feature vectors (N, 784)."""
     return images.reshape(len(images), -1)
 
 
 def hog_features(images: np.ndarray) -> np.ndarray:
-    """Return histograms of oriented gradients (N, 1296).
+    """Return the histograms of oriented gradients (N, 1296) of images (N, 28, 28, 1).
 
-    Dalal, Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
+    Source: Dalal, Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
     """
     from skimage.feature import hog
 
@@ -40,13 +42,13 @@ def hog_features(images: np.ndarray) -> np.ndarray:
 
 
 def on_pixels(classifier: BaseEstimator) -> Pipeline:
-    """Return a classifier of images by their pixels."""
+    """Return a pipeline that applies a classifier to the pixels of images."""
     return make_pipeline(FunctionTransformer(flat), classifier)
 
 
 def hog_svm(seed: int) -> Pipeline:
     """Return a support vector machine on histograms of oriented gradients."""
-    # Fewer directions than features: the time of a kernel machine grows with them.
+    # PCA reduces the number of features, because the training time of the SVM grows with it.
     return make_pipeline(
         FunctionTransformer(hog_features), PCA(128, random_state=seed), SVC(C=10, cache_size=2000)
     )

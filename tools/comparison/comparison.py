@@ -1,4 +1,4 @@
-"""All trainings of a comparison, here or on a Dask cluster, and what came of them."""
+"""Run the trainings of a comparison, on this machine or on a Dask cluster, and save the results."""
 
 import contextlib
 import importlib.util
@@ -19,7 +19,7 @@ from tools.comparison.contestants import CONTESTANTS, expand
 from tools.comparison.results import RESULT, CompareError, load_result
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ANSWER_SECONDS = 10  # that a scheduler may take
+SCHEDULER_TIMEOUT = 10  # seconds to wait for a connection to a Dask scheduler
 
 
 def compare(
@@ -32,30 +32,30 @@ def compare(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> list[str]:
-    """Train what is not trained yet, write the results and return the failures, as texts.
+    """Run all trainings that are not finished, save the results and return the error messages.
 
     Args:
-        names: of contestants and groups; none for all.
-        seeds: number of trainings of each.
-        given: settings of every training, those of TrainConfig.
-        epochs: of every network; None for its own.
-        weights: what mobilenet starts from; None for ImageNet's where they can be had, else random
-            ones.
-        output_dir: where runs and results are written.
-        workers: number of trainings at a time on this machine.
-        scheduler: address of a Dask scheduler, on whose workers the trainings run.
+        names: contestants and groups; an empty list for all.
+        seeds: number of trainings per contestant.
+        given: settings of TrainConfig that all trainings share.
+        epochs: maximum number of epochs of every network; None for that of the contestant.
+        weights: initial weights of mobilenet; None for those of ImageNet if they are available,
+            else randomly initialised weights.
+        output_dir: folder for run directories and results.
+        workers: number of trainings at a time on this machine, with Dask; None for one, without.
+        scheduler: address of a Dask scheduler whose workers train; None for this machine.
 
     Raises:
-        UserError: CompareError, ConfigError, DataError or RunError.
+        UserError: a CompareError, ConfigError, DataError or RunError.
     """
     folder = Path(output_dir).resolve()
     names = expand(names)
     done = all((folder / f"hog_svm-{seed}" / RESULT).exists() for seed in range(seeds))
     if "hog_svm" in names and not done and not importlib.util.find_spec("skimage"):
-        print("hog_svm is left out, as scikit-image is not installed")
+        print(f"Skipping hog_svm: {cli.not_installed('skimage')}")
         names.remove("hog_svm")
     if not names:
-        raise CompareError("nothing is left to compare")
+        raise CompareError("no contestant is left to compare")
     weights = available_weights(weights, folder / "mobilenet-0") if "mobilenet" in names else None
     jobs = []
     for seed in range(seeds):
@@ -87,8 +87,8 @@ def compare(
             failures.append(f"{name}, seed {config.seed}: {error}")
         print(f"[{count}/{len(jobs)}] {name}, seed {config.seed}: {outcome}", flush=True)
     if not finished:
-        raise CompareError(f"no training was finished; the first: {failures[0]}")
-    for results in finished.values():  # which workers bring in any order
+        raise CompareError(f"no training finished; first error: {failures[0]}")
+    for results in finished.values():  # workers finish in any order
         results.sort(key=lambda result: result["settings"]["seed"])
     (*_, labels), _ = source.find(given.get("data_dir"))
     rows = summary.summarise(finished, np.frombuffer(labels, np.uint8))
@@ -102,14 +102,17 @@ def run_all(
     workers: int | None = None,
     scheduler: str | None = None,
 ) -> Iterator[tuple[int, str | None]]:
-    """Yield the index of every job as soon as it is over, and None, or why it failed.
+    """Run the jobs and yield the index and the error message of each as soon as it ends.
 
-    Raises CompareError.
+    The error message of a successful job is None.
 
     Args:
         jobs: arguments of attempt().
-        workers: as of compare().
-        scheduler: as of compare().
+        workers: see compare().
+        scheduler: see compare().
+
+    Raises:
+        CompareError: if the Dask scheduler or its workers cannot be used.
     """
     if not workers and not scheduler:
         for index, job in enumerate(jobs):
@@ -119,8 +122,8 @@ def run_all(
 
     with contextlib.ExitStack() as stack:
         if not scheduler:
-            os.environ.update(share_of_cores(workers))  # of which the workers get a copy
-            # It logs a lot when it ends; a training that fails is named anyway.
+            os.environ.update(thread_limits(workers))  # inherited by the workers
+            # A cluster logs many messages when it closes; failed trainings are reported anyway.
             scheduler = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=workers,
@@ -132,26 +135,29 @@ def run_all(
             )
             print(f"Dashboard: {scheduler.dashboard_link}")
         try:
-            client = stack.enter_context(distributed.Client(scheduler, timeout=ANSWER_SECONDS))
+            client = stack.enter_context(distributed.Client(scheduler, timeout=SCHEDULER_TIMEOUT))
         except (OSError, ValueError) as error:
             raise CompareError(
-                f"no Dask scheduler answers at {scheduler} ({cli.one_line(error)})"
+                f"cannot connect to a Dask scheduler at {scheduler} ({cli.one_line(error)})"
             ) from None
         if any(threads > 1 for threads in client.nthreads().values()):
             raise CompareError(
-                "TensorFlow is one at a time in a process; start the workers with --nthreads 1"
+                "a Dask worker has several threads, but TensorFlow settings apply to a whole "
+                "process; start the workers with --nthreads 1"
             )
 
-        def finds_project() -> bool:  # which travels whole, where attempt() travels by its name
+        # Dask sends this local function by value, so it also runs where the project is missing. It
+        # sends attempt() by name.
+        def finds_project() -> bool:
             return all(importlib.util.find_spec(name) for name in ("fmnist", "tools"))
 
         if not all([client.run_on_scheduler(finds_project), *client.run(finds_project).values()]):
             raise CompareError(
-                "the scheduler, or a worker, does not find this project; start all of them with "
+                "the Dask scheduler or a worker cannot import this project; start them with "
                 f"PYTHONPATH={shlex.quote(str(ROOT))}"
             )
         if not client.nthreads():
-            print(f"The scheduler at {scheduler} has no workers yet; waiting for some", flush=True)
+            print(f"Waiting for workers: the scheduler at {scheduler} has none yet", flush=True)
         futures = {
             client.submit(attempt, *job, pure=False): index for index, job in enumerate(jobs)
         }
@@ -160,8 +166,8 @@ def run_all(
             yield futures[future], future.result() if error is None else cli.one_line(error)
 
 
-def share_of_cores(workers: int) -> dict[str, str]:
-    """Return the environment in which a worker keeps to its share of this machine's cores."""
+def thread_limits(workers: int) -> dict[str, str]:
+    """Return environment variables that divide the cores of this machine among the workers."""
     cores = max(runtime.available_cores() // workers, 1)
     libraries = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
     return {
@@ -171,15 +177,20 @@ def share_of_cores(workers: int) -> dict[str, str]:
 
 
 def absolute(path: str | None) -> str | None:
-    """Return a path, or None, so that workers in other folders find it too."""
+    """Return an absolute path, which is valid for workers in other folders; None for None."""
     return path and str(Path(path).expanduser().resolve())
 
 
 def available_weights(weights: str | None, run: Path) -> str | None:
-    """Return what mobilenet starts from.
+    """Return the initial weights of mobilenet: "imagenet", a file, or None for random ones.
 
-    That is what is named, else what this run started from, if it is there, else ImageNet's weights,
-    or None where those cannot be had. Raises CompareError.
+    Args:
+        weights: the weights that the user named; None for those of `run` if it exists, else those
+            of ImageNet if they are available.
+        run: first run directory of mobilenet.
+
+    Raises:
+        CompareError: if the weights that the user named cannot be used.
     """
     if weights is None and (run / RESULT).exists():
         return load_result(run)["settings"].get("weights")
@@ -197,5 +208,5 @@ def available_weights(weights: str | None, run: Path) -> str | None:
     except ValueError as error:
         if weights:
             raise CompareError(str(error)) from None
-        print(f"mobilenet starts from scratch: {error}")
+        print(f"mobilenet is randomly initialised: {error}")
         return None

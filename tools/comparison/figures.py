@@ -1,14 +1,18 @@
-"""The figures of a comparison. A row is a dict as summary.summarise() returns it."""
+"""The figures of a comparison.
+
+A row is the dict of one contestant, as summary.summarise() returns it.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from fmnist.source import CLASS_NAMES
 from plots import BLUE, RED, heat_map
-from tools.comparison.contestants import DEPTHS
+from tools.comparison.contestants import CONTESTANTS, DEPTHS, REMOVED_COMPONENTS, count
 
 GROUP_STYLES = {
     "networks": (BLUE, "o"),
@@ -17,40 +21,49 @@ GROUP_STYLES = {
     "baselines": ("0.45", "s"),
 }
 CAPTIONS = {
-    "accuracy_against_cost": "Test error against the seconds of training; the bars are standard "
-    "deviations over seeds.",
-    "classes": "Of the test images of each class, the share that was recognised.",
-    "gaps": "How much more accurate a model is on images that it was trained on than on the "
-    "validation images.",
-    "confusion_difference": "By how many test images two confusion matrices differ, in the mean "
-    "over seeds.",
-    "without": "Validation accuracy with a part of the network and without it.",
-    "depth": "Validation accuracy of gap_cnn against the number of its convolutions.",
+    "accuracy_against_cost": "Test error against training time, on logarithmic axes: networks "
+    "(circles), recipes (diamonds) and classical classifiers (squares). Error bars are standard "
+    "deviations over the seeds. Training times below one second are drawn at one second.",
+    "classes": "Recall of each class on the test set, as a mean over the seeds.",
+    "gaps": "Accuracy on the training and the validation set. The difference, in percentage "
+    "points, measures overfitting.",
+    "confusion_difference": "Difference between the confusion matrices of two contestants on the "
+    "test set, as means over the seeds.",
+    "without": "Validation accuracy of networks with and without one component. Error bars are "
+    "standard deviations over the seeds.",
+    "depth": "Training and validation accuracy of gap_cnn by number of convolutions. Error bars "
+    "are standard deviations over the seeds.",
 }
 
 
 def draw(rows: dict[str, dict[str, Any]]) -> dict[str, Figure]:
-    """Return the figures by name. rows: by the name of the contestant."""
+    """Return the figures by name.
+
+    Args:
+        rows: rows by name of the contestant, the best first.
+    """
     first, *others = rows.values()
-    # What only guesses would squeeze all others into a line.
+    # The dummy classifier would compress the scale of all others.
     shown = [row for name, row in rows.items() if name != "dummy"] or [first]
     compared = [row for row in shown if row["group"] != "ablations"] or shown
     figures = {
         "accuracy_against_cost": accuracy_against_cost(compared),
-        "classes": class_recalls({name: row["recalls"] for name, row in rows.items()}, CLASS_NAMES),
+        "classes": class_recalls(
+            {row["label"]: row["recalls"] for row in rows.values()}, CLASS_NAMES
+        ),
         "gaps": gaps(shown),
     }
     if others:
         other = rows.get("classic", others[0])
         other = others[0] if other is first else other
         figures["confusion_difference"] = confusion_difference(
-            first["confusion"] - other["confusion"], CLASS_NAMES, first["name"], other["name"]
+            first["confusion"] - other["confusion"], CLASS_NAMES, first["label"], other["label"]
         )
-    pairs = {
-        name: (rows[name.partition("-without-")[0]], row)
-        for name, row in rows.items()
-        if "-without-" in name and name.partition("-without-")[0] in rows
-    }
+    pairs = {}
+    for name, row in rows.items():
+        network = CONTESTANTS[name]["model"] if name in REMOVED_COMPONENTS else None
+        if network in rows:
+            pairs[f"{network}:\n{REMOVED_COMPONENTS[name]}"] = rows[network], row
     if pairs:
         figures["without"] = with_and_without(pairs)
     depths = {number: rows[name] for number, name in enumerate(DEPTHS, 1) if name in rows}
@@ -60,18 +73,21 @@ def draw(rows: dict[str, dict[str, Any]]) -> dict[str, Figure]:
 
 
 def accuracy_against_cost(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Return error against cost, with numbered points, as names would collide.
+    """Return the plot of test error against training time.
 
-    rows: dicts with label, group, accuracy, accuracy_deviation and seconds.
-    What is trained in less than a second stands at one.
+    Points have numbers instead of names, because names would overlap. A training time below one
+    second is drawn at one second.
+
+    Args:
+        rows: dicts with label, group, accuracy, accuracy_deviation and seconds.
     """
     figure = Figure(figsize=(11, 6), layout="constrained")
     axes = figure.subplots()
     for number, row in enumerate(rows, 1):
         colour, marker = GROUP_STYLES[row["group"]]
-        place = max(row["seconds"], 1), 100 * (1 - row["accuracy"])
+        point = max(row["seconds"], 1), 100 * (1 - row["accuracy"])
         axes.errorbar(
-            *place,
+            *point,
             yerr=100 * (row["accuracy_deviation"] or 0),
             color=colour,
             marker=marker,
@@ -80,7 +96,7 @@ def accuracy_against_cost(rows: Sequence[dict[str, Any]]) -> Figure:
             linestyle="none",
         )
         axes.annotate(
-            str(number), place, xytext=(5, 4), textcoords="offset points", fontsize=9, color=colour
+            str(number), point, xytext=(5, 4), textcoords="offset points", fontsize=9, color=colour
         )
     handles = [
         axes.plot(
@@ -99,68 +115,85 @@ def accuracy_against_cost(rows: Sequence[dict[str, Any]]) -> Figure:
         loc="outside right upper",
         frameon=False,
         fontsize=9,
-        title="By validation accuracy",
+        title="Sorted by validation accuracy",
     )
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel="Training, seconds",
+        xlabel="Training time, s",
         ylabel="Test error, %",
-        title="Error against cost",
+        title="Test error against training time",
     )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+        axis.set_minor_formatter("")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)))
     axes.grid(alpha=0.3, which="both")
     return figure
 
 
 def class_recalls(recalls: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
-    """Return a heat map. recalls: arrays (classes,) by the name of the model."""
-    shares = 100 * np.stack(list(recalls.values()))
-    texts, size = np.vectorize("{:.1f}".format)(shares), (11, 0.32 * len(recalls) + 2.4)
+    """Return a heat map of the recall of every class.
+
+    Args:
+        recalls: arrays (classes,) in [0, 1] by label of the contestant.
+        names: class names.
+    """
+    percentages = 100 * np.stack(list(recalls.values()))
+    texts, size = np.vectorize("{:.1f}".format)(percentages), (11, 0.32 * len(recalls) + 2.4)
     figure = heat_map(
-        shares, texts, shares <= 85, list(recalls), names, size, "Recall, %", fontsize=8,
-        cmap="viridis", vmin=min(50, shares.max() - 1), vmax=100, aspect="auto",
+        percentages, texts, percentages <= 85, list(recalls), names, size, "Recall, %", fontsize=8,
+        cmap="viridis", vmin=min(50, percentages.max() - 1), vmax=100, aspect="auto",
     )  # fmt: skip
-    figure.axes[0].set(title="Recognised images of each class, %")
+    figure.axes[0].set(title="Recall of each class on the test set, %")
     return figure
 
 
 def confusion_difference(
     difference: np.ndarray, names: Sequence[str], first: str, other: str
 ) -> Figure:
-    """Return a heat map. difference: (classes, classes), counts of `first` less `other`."""
+    """Return a heat map of the difference between two confusion matrices.
+
+    Args:
+        difference: (classes, classes), image counts of `first` minus those of `other`.
+        names: class names.
+        first: label of the first contestant.
+        other: label of the other contestant.
+    """
     size, largest = np.abs(difference), max(np.abs(difference).max(), 1)
     texts = np.where(size >= 0.5, np.vectorize("{:+.0f}".format)(difference), "")
     figure = heat_map(
-        difference, texts, size > 0.6 * largest, names, names, (8.5, 7), "Test images", fontsize=9,
-        cmap="RdBu", vmin=-largest, vmax=largest,
+        difference, texts, size > 0.6 * largest, names, names, (8.5, 7),
+        "Difference, test images", fontsize=9, cmap="RdBu", vmin=-largest, vmax=largest,
     )  # fmt: skip
     figure.axes[0].set(
         xlabel="Predicted class",
         ylabel="True class",
-        title=f"Images more in {first} than in {other}",
+        title=f"Confusion matrix of {first} minus that of {other}",
     )
     return figure
 
 
 def gaps(rows: Sequence[dict[str, Any]]) -> Figure:
-    """rows: dicts with label, train_accuracy and val_accuracy."""
-    figure = Figure(figsize=(9, 0.32 * len(rows) + 2), layout="constrained")
+    """Return the plot of training and validation accuracy with their difference.
+
+    Args:
+        rows: dicts with label, train_accuracy and val_accuracy.
+    """
+    figure = Figure(figsize=(11, 0.32 * len(rows) + 2), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         axes.plot(
             [100 * row["val_accuracy"], 100 * row["train_accuracy"]],
-            [place, place],
+            [position, position],
             color="0.7",
             zorder=1,
         )
-        axes.text(
-            100 * row["train_accuracy"] + 0.4,
-            place,
+        axes.annotate(
             f"{100 * (row['train_accuracy'] - row['val_accuracy']):+.1f}",
+            (100 * row["train_accuracy"], position),
+            xytext=(7, 0),
+            textcoords="offset points",
             va="center",
             fontsize=8.5,
         )
@@ -178,7 +211,7 @@ def gaps(rows: Sequence[dict[str, Any]]) -> Figure:
         yticks=range(len(rows)),
         yticklabels=[row["label"] for row in rows],
         xlabel="Accuracy, %",
-        title="From validation to training images",
+        title="Training and validation accuracy, with their difference in points",
     )
     axes.margins(x=0.1)
     axes.invert_yaxis()
@@ -188,17 +221,19 @@ def gaps(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def with_and_without(pairs: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> Figure:
-    """Return accuracies with a part of a network and without it.
+    """Return the plot of validation accuracy with and without a component of a network.
 
-    pairs: dicts with label, val_accuracy and val_accuracy_deviation, with the part and without.
+    Args:
+        pairs: dicts with epochs, val_accuracy and val_accuracy_deviation, with the component and
+            without it, by label of the pair.
     """
     figure = Figure(figsize=(9, 0.75 * len(pairs) + 2), layout="constrained")
     axes = figure.subplots()
-    for number, colour, marker, label in ((0, BLUE, "o", "with"), (1, RED, "s", "without")):
-        rows = [pair[number] for pair in pairs.values()]
+    for index, colour, marker, label in ((0, BLUE, "o", "with"), (1, RED, "s", "without")):
+        rows = [pair[index] for pair in pairs.values()]
         axes.errorbar(
             [100 * row["val_accuracy"] for row in rows],
-            np.arange(len(rows)) + 0.16 * (2 * number - 1),
+            np.arange(len(rows)) + 0.16 * (2 * index - 1),
             xerr=[100 * (row["val_accuracy_deviation"] or 0) for row in rows],
             color=colour,
             marker=marker,
@@ -206,12 +241,13 @@ def with_and_without(pairs: dict[str, tuple[dict[str, Any], dict[str, Any]]]) ->
             capsize=3,
             label=label,
         )
+    epochs = count(rows[0]["epochs"], "epoch")
     axes.set(
         yticks=range(len(pairs)),
-        yticklabels=[name.replace("-", " ") for name in pairs],
-        xlabel="Validation accuracy, %",
+        yticklabels=list(pairs),
+        xlabel=f"Validation accuracy after {epochs}, %",
         ylim=(len(pairs) - 0.5, -0.5),
-        title="With a part, and without it",
+        title="Validation accuracy with and without a component",
     )
     axes.grid(alpha=0.3, axis="x")
     axes.legend()
@@ -219,7 +255,12 @@ def with_and_without(pairs: dict[str, tuple[dict[str, Any], dict[str, Any]]]) ->
 
 
 def depth(rows: dict[int, dict[str, Any]]) -> Figure:
-    """Return accuracy against the number of convolutions, by which rows are named."""
+    """Return the plot of the accuracy of gap_cnn against its number of convolutions.
+
+    Args:
+        rows: dicts with epochs, train_accuracy, val_accuracy and val_accuracy_deviation by number
+            of convolutions.
+    """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(
@@ -239,11 +280,12 @@ def depth(rows: dict[int, dict[str, Any]]) -> Figure:
         capsize=3,
         label="validation",
     )
+    epochs = count(next(iter(rows.values()))["epochs"], "epoch")
     axes.set(
         xticks=list(rows),
-        xlabel="Convolutions of gap_cnn",
-        ylabel="Accuracy, %",
-        title="Accuracy against the number of convolutions",
+        xlabel="Number of convolutions",
+        ylabel=f"Accuracy after {epochs}, %",
+        title="Accuracy of gap_cnn against its number of convolutions",
     )
     axes.grid(alpha=0.3)
     axes.legend()

@@ -1,4 +1,4 @@
-"""The result of one training: result.json in its folder."""
+"""The result of one training: result.json in its run directory."""
 
 import json
 import re
@@ -14,37 +14,39 @@ MEASURED = ("train_accuracy", "seconds", "latency_ms")
 
 
 class CompareError(cli.UserError):
-    """The comparison cannot be made."""
+    """The comparison failed."""
 
 
 def load_result(folder: Path) -> dict[str, Any]:
     """Return the result in a folder. Raises CompareError."""
     try:
         result = json.loads((folder / RESULT).read_text())
-        if not isinstance(result["settings"]["seed"], int) or not isinstance(
-            result["parameters"], int | None
-        ):
-            raise ValueError("it does not say what was trained")
+        if not all(isinstance(result["settings"][key], int) for key in ("seed", "epochs")):
+            raise ValueError("seed and epochs must be integers")
+        if not isinstance(result["parameters"], int | None):
+            raise ValueError("parameters must be an integer or null")
         if not all(isinstance(result[key], float) for key in (*SCORES, *MEASURED)):
-            raise ValueError("it holds no scores")
+            raise ValueError("scores and times must be floating-point numbers")
         if not re.fullmatch(
             f"[0-9]{{{source.FILES['t10k-labels-idx1-ubyte'].shape[0]}}}", result["predicted"]
         ):
-            raise ValueError("it does not hold a class for every test image")
+            raise ValueError("predicted must have one digit per test image")
         return result
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else cli.one_line(error)
         raise CompareError(
-            f"{folder / RESULT} is broken ({cli.one_line(error)}); remove it"
+            f"{folder / RESULT} is corrupt ({reason}); remove it and run the command again"
         ) from None
 
 
 def is_finished(folder: Path, config: TrainConfig) -> bool:
-    """Return whether there is a result. Raises CompareError if it is of other settings."""
+    """Return whether a result exists. Raises CompareError if its settings differ from `config`."""
     finished = (folder / RESULT).exists()
     if finished or (folder / runs.CONFIG).exists():
         recorded = load_result(folder)["settings"] if finished else runs.load_config(folder)
         if not config.gives_the_same_as(recorded):
             raise CompareError(
-                f"{folder} was made with other options; choose another --output-dir, or remove it"
+                f"{folder} was trained with other settings; remove it, or choose another "
+                "--output-dir"
             )
     return finished

@@ -1,4 +1,4 @@
-"""Training and scoring of one contestant: a network, or a classical classifier."""
+"""Train and score one contestant: a network or a classical classifier."""
 
 import time
 from pathlib import Path
@@ -21,13 +21,13 @@ from train_cnn import train_or_resume
 
 
 def score(name: str, config: TrainConfig) -> dict[str, Any]:
-    """Train a contestant, or finish its training, and return its result, but for the settings."""
+    """Train a contestant, or resume its training, and return the scores of result.json."""
     return score_network(config) if CONTESTANTS[name] else score_baseline(name, config)
 
 
 def score_network(config: TrainConfig) -> dict[str, Any]:
-    """Return the result of a network."""
-    keras.backend.clear_session()  # of the trainings before, in this process
+    """Train and score a network."""
+    keras.backend.clear_session()  # frees the networks of earlier trainings in this process
     run = train_or_resume(config)
     scores = evaluate(run, config.data_dir)
     return {
@@ -43,7 +43,7 @@ def score_network(config: TrainConfig) -> dict[str, Any]:
 
 
 def score_baseline(name: str, config: TrainConfig) -> dict[str, Any]:
-    """Return the result of a classifier of scikit-learn."""
+    """Train and score a classifier from scikit-learn."""
     dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
     classifier = baselines.BASELINES[name](config.seed)
     started = time.perf_counter()
@@ -71,16 +71,16 @@ def score_baseline(name: str, config: TrainConfig) -> dict[str, Any]:
 
 
 def macro_scores(per_class: dict[str, Any]) -> dict[str, float]:
-    """Return precision, recall and F1, means over the classes."""
+    """Return precision, recall and F1 as means over the classes."""
     macro = per_class["macro avg"]
     return {"precision": macro["precision"], "recall": macro["recall"], "f1": macro["f1-score"]}
 
 
 def predicted_classes(run: Path) -> str:
-    """Return the predicted classes of the test images of an evaluated run, a digit an image."""
+    """Return the predicted classes of the test set of an evaluated run, one digit per image."""
     return digits(np.load(run / runs.PREDICTIONS)["probabilities"].argmax(axis=1))
 
 
 def digits(classes: np.ndarray) -> str:
-    """Return classes (N,) as a text, a digit each."""
+    """Return classes (N,) as a string of N digits."""
     return "".join(map(str, classes))

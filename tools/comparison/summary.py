@@ -1,4 +1,4 @@
-"""What a comparison found: rows, tables, a verdict, figures and a report."""
+"""The outcome of a comparison: rows, tables, a conclusion, figures and a report."""
 
 import csv
 import statistics
@@ -11,35 +11,44 @@ from fmnist import atomic_io, html_report
 from fmnist.evaluation import metrics
 from fmnist.source import CLASS_NAMES
 from tools.comparison import figures
-from tools.comparison.contestants import GROUPS
+from tools.comparison.contestants import group_of, label_of
 from tools.comparison.results import MEASURED, SCORES
+
+DEVIATIONS = [f"{key}_deviation" for key in (*SCORES, *MEASURED)]
+COLUMNS = (
+    "name",
+    "label",
+    "group",
+    "n",
+    "parameters",
+    *(column for pair in zip((*SCORES, *MEASURED), DEVIATIONS, strict=True) for column in pair),
+)
+DIFFERENCE_COLUMNS = ("behind", "behind_low", "behind_high")
 
 
 def summarise(
     finished: dict[str, list[dict[str, Any]]], labels: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return a dict a contestant, the best on validation images first.
+    """Return one dict per contestant, sorted by validation accuracy, the best first.
 
     Args:
-        finished: lists of results by the name of the contestant.
-        labels: of the test images.
+        finished: results by name of the contestant, one per random seed.
+        labels: labels of the test set.
     """
     rows = []
     for name, results in finished.items():
-        label = name
-        if name == "mobilenet":
-            weights = results[0]["settings"].get("weights")
-            label += f" from {'scratch' if weights is None else Path(weights).name}"
+        settings = results[0]["settings"]
         row = {
             "name": name,
-            "label": label,
-            "group": next(group for group, names in GROUPS.items() if name in names),
+            "label": label_of(name, settings),
+            "group": group_of(name),
             "n": len(results),
             "parameters": results[0]["parameters"],
+            "epochs": settings["epochs"],
         }
         for key in (*SCORES, *MEASURED):
             values = [result[key] for result in results]
-            # The time of a training that something else held up says nothing of its model.
+            # Times are medians: another process may have slowed down one of the trainings.
             row[key] = (
                 statistics.median(values)
                 if key in ("seconds", "latency_ms")
@@ -64,39 +73,39 @@ def summarise(
 
 
 def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Return head and lines of the table as texts."""
+    """Return the head and the lines of the table."""
 
     def percent(row: dict[str, Any], key: str) -> str:
         deviation = row[f"{key}_deviation"]
         return f"{100 * row[key]:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
 
     head = [
-        "",
-        "validation, %",
-        "test, %",
-        "behind the first, 95 %",
+        "contestant",
+        "validation accuracy, %",
+        "test accuracy, %",
+        "difference from the best, points (95 % interval)",
         "precision, %",
         "recall, %",
         "F1, %",
-        "gap, %",
+        "training minus validation accuracy, points",
         "parameters",
-        "training, s",
-        "one image, ms",
+        "training time, s",
+        "time per prediction, ms",
         "seeds",
     ]
     lines = []
     for row in rows:
-        behind = "–"
+        difference = "–"
         if "behind" in row:
-            difference, low, high = (100 * value for value in row["behind"])
-            behind = f"{difference:+.2f} ({low:+.2f} to {high:+.2f})" + (
-                ", a tie" if low <= 0 <= high else ""
-            )
+            mean, low, high = (100 * value for value in row["behind"])
+            difference = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            if low <= 0 <= high:
+                difference += ", not significantly different"
         lines.append(
             [
                 row["label"],
                 *(percent(row, key) for key in ("val_accuracy", "accuracy")),
-                behind,
+                difference,
                 *(percent(row, key) for key in ("precision", "recall", "f1")),
                 f"{100 * (row['train_accuracy'] - row['val_accuracy']):+.2f}",
                 f"{row['parameters']:,}" if row["parameters"] else "–",
@@ -109,34 +118,45 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
-    """Return sentences about the first row and those it is behind or not different from."""
-    best = f"The most accurate on validation images is {rows[0]['label']}."
+    """Return the conclusion: the best contestant, and how it compares with the others."""
+    best = f"{rows[0]['label']} has the highest validation accuracy."
     if len(rows) == 1:
         return best
-    ties = [row["label"] for row in rows[1:] if row["behind"][1] <= 0 <= row["behind"][2]]
-    ahead = [row["label"] for row in rows[1:] if row["behind"][1] > 0]
-    parts = [f"cannot be told from {', '.join(ties)}"] if ties else []
-    parts += [f"is behind {', '.join(ahead)}"] if ahead else []
-    over = (
-        "images and seeds"
-        if all(row["n"] > 1 for row in rows)
-        else "images; with one seed it knows nothing of others"
-    )
+    similar = [row["label"] for row in rows[1:] if row["behind"][1] <= 0 <= row["behind"][2]]
+    better = [row["label"] for row in rows[1:] if row["behind"][1] > 0]
+    parts = [f"significantly less accurate than {'; '.join(better)}"] if better else []
+    parts += [f"not significantly different from {'; '.join(similar)}"] if similar else []
+    outcome = " and ".join(parts) or "significantly more accurate than all others"
+    if all(row["n"] > 1 for row in rows):
+        return (
+            f"{best} On the test set, it is {outcome} "
+            "(95 % bootstrap confidence intervals over images and seeds)."
+        )
     return (
-        f"{best} On test images it {' and '.join(parts) or 'is ahead of all others'} "
-        f"(95 % bootstrap interval over {over})."
+        f"{best} On the test set, it is {outcome} "
+        "(95 % bootstrap confidence intervals over images). The intervals do not cover the "
+        "variation between seeds, because a contestant has one seed only."
     )
 
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write tables, figures and report."""
+    """Write tables, figures and report into a folder."""
     head, lines = table(rows)
     drawn = figures.draw({row["name"]: row for row in rows})
     with atomic_io.atomic_writes(folder) as temporary:
         html_report.write(
             temporary,
-            "Models of Fashion-MNIST compared",
-            [html_report.paragraph(verdict(rows)), html_report.table(head, lines)],
+            "Comparison of models on Fashion-MNIST",
+            [
+                html_report.paragraph(verdict(rows)),
+                html_report.table(head, lines),
+                html_report.paragraph(
+                    "Values are means ± standard deviations over the seeds; times are medians. "
+                    "Precision, recall and F1 are means over the classes of the test set. The "
+                    "difference from the best is in test accuracy, with a bootstrap confidence "
+                    "interval."
+                ),
+            ],
             drawn,
             figures.CAPTIONS,
         )
@@ -144,18 +164,11 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> None:
             "| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *lines)
         ]
         (temporary / "comparison.md").write_text("\n".join(markdown) + "\n", encoding="utf-8")
-        columns = [key for key in rows[0] if not isinstance(rows[0][key], np.ndarray)]
-        behind_columns = ("behind", "behind_low", "behind_high")
         with open(temporary / "comparison.csv", "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, [*columns, *behind_columns], extrasaction="ignore")
+            writer = csv.DictWriter(stream, [*COLUMNS, *DIFFERENCE_COLUMNS], extrasaction="ignore")
             writer.writeheader()
             for row in rows:
-                writer.writerow(
-                    {
-                        **row,
-                        "behind": None,
-                        **dict(zip(behind_columns, row.get("behind", ()), strict=False)),
-                    }
-                )
-    for name in figures.CAPTIONS.keys() - drawn.keys():  # of an earlier comparison, of others
+                difference = row.get("behind", (None, None, None))
+                writer.writerow({**row, **dict(zip(DIFFERENCE_COLUMNS, difference, strict=True))})
+    for name in figures.CAPTIONS.keys() - drawn.keys():  # left by an earlier comparison
         (folder / "figures" / f"{name}.png").unlink(missing_ok=True)

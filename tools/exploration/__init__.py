@@ -1,1 +1,1 @@
-"""The work of tools/explore_data.py."""
+"""Implementation of tools/explore_data.py."""

@@ -1,4 +1,7 @@
-"""The figures of the exploration."""
+"""The figures of explore_data.py.
+
+images: (N, 28, 28, 1) in [0, 1]; labels: (N,); names: class names.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +14,7 @@ import data
 from fmnist.source import CLASS_NAMES
 from plots import BLUE, RED
 
-# Paul Tol's muted scheme and black: a class each, wherever position alone does not tell them apart.
+# One colour per class: the muted scheme of Paul Tol and black.
 CLASS_COLOURS = (
     "#CC6677",
     "#332288",
@@ -24,22 +27,22 @@ CLASS_COLOURS = (
     "#AA4499",
     "#000000",
 )
-# By the number of a pair's test images.
-PLACES = ("within train", "between train and test", "within test")
-MAP_IMAGES = 6000  # of the map, as t-SNE is slow
-DIRECTIONS = 50  # of largest variance, that t-SNE sees
-SHOWN = 24  # pairs in a picture
+# The subsets of a pair, by the number of its images in the test set: 0, 1 or 2.
+PAIR_SUBSETS = ("within train", "between train and test", "within test")
+MAP_IMAGES = 6000  # images in the maps, because t-SNE is slow
+COMPONENTS = 50  # principal components that are the input of t-SNE
+SHOWN = 24  # pairs in a figure
 CAPTIONS = {
-    "class_counts": "How many images of each class are trained on, validated on (by default) and "
-    "tested on.",
-    "samples": "What the classes look like.",
-    "class_means": "Where the images of a class are bright, and where they differ.",
-    "pixel_histogram": "How often each of the 256 greys occurs. The ground is black.",
-    "maps": f"{MAP_IMAGES:,} training images in two dimensions: the two directions of largest "
-    f"variance (PCA), and t-SNE of the first {DIRECTIONS}, which keeps neighbours together and "
-    "whose distances mean little otherwise.",
-    "closest_pairs": "The images that are most alike, under their labels, with their distance.",
-    "closest_pairs_of_two_classes": "The images of different classes that are most alike.",
+    "class_counts": "Number of images per class in the training, validation and test set.",
+    "samples": "The first training images of each class.",
+    "class_means": "Mean image of each class, and the standard deviation of each of its pixels.",
+    "pixel_histogram": "Frequency of the 256 pixel values. The background is black.",
+    "maps": f"{MAP_IMAGES:,} training images in two dimensions: the first two principal components "
+    f"(PCA), and t-SNE of the first {COMPONENTS} principal components. t-SNE preserves "
+    "neighbourhoods; its larger distances have no meaning.",
+    "closest_pairs": "The most similar pairs of images with their labels, their subsets and their "
+    "distance.",
+    "closest_pairs_of_two_classes": "The most similar pairs of images with different labels.",
 }
 
 
@@ -53,28 +56,29 @@ def draw(
     """Return the figures by name.
 
     Args:
-        dataset: all three parts.
-        train: the training set before its split.
-        everything: `train`, and after it the test set.
-        pairs: indices (M, 2) in `everything` of images that are most alike.
-        distances: of the pairs, (M,).
+        dataset: training, validation and test set.
+        train: training and validation set together.
+        everything: `train`, followed by the test set.
+        pairs: indices (M, 2) in `everything` of similar images, sorted by distance.
+        distances: distances (M,) of the pairs.
     """
     names = CLASS_NAMES
     parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     by_class = [train.images[train.labels == label] for label in range(len(names))]
-    greys = {
+    histograms = {
         name: np.bincount(np.rint(255 * part.images).astype(np.uint8).ravel(), minlength=256)
-        for name, part in {"train": train, "test": dataset.test}.items()
+        for name, part in {"training": train, "test": dataset.test}.items()
     }
     differs = everything.labels[pairs[:, 0]] != everything.labels[pairs[:, 1]]
 
-    def closest(chosen: slice | np.ndarray, title: str) -> Figure:
+    def closest(selection: slice | np.ndarray, title: str) -> Figure:
+        shown = pairs[selection][:SHOWN]
         captions = []
-        for pair, distance in zip(pairs[chosen][:SHOWN], distances[chosen][:SHOWN], strict=True):
+        for pair, distance in zip(shown, distances[selection][:SHOWN], strict=True):
             labels = " | ".join(dict.fromkeys(names[label] for label in everything.labels[pair]))
-            place = PLACES[(pair >= len(train.labels)).sum()]
-            captions.append(f"{labels}\n{place}, {distance:.3f}")
-        return image_pairs(everything.images[pairs[chosen][:SHOWN]], captions, title)
+            subsets = PAIR_SUBSETS[(pair >= len(train.labels)).sum()]
+            captions.append(f"{labels}\n{subsets}, {distance:.3f}")
+        return image_pairs(everything.images[shown], captions, title)
 
     return {
         "class_counts": class_counts(
@@ -87,35 +91,43 @@ def draw(
             np.stack([images.std(axis=0) for images in by_class]),
             names,
         ),
-        "pixel_histogram": pixel_histogram(greys),
+        "pixel_histogram": pixel_histogram(histograms),
         "maps": maps(flat_maps(train.images[:MAP_IMAGES]), train.labels[:MAP_IMAGES], names),
-        "closest_pairs": closest(slice(None), "The images that are most alike"),
+        "closest_pairs": closest(slice(None), "Most similar pairs of images, with their distance"),
         "closest_pairs_of_two_classes": closest(
-            differs, "The images of two classes that are most alike"
+            differs, "Most similar pairs of images with different labels, with their distance"
         ),
     }
 
 
 def flat_maps(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return places (N, 2) of the images by the name of the method."""
-    places = PCA(DIRECTIONS, random_state=0).fit(images.reshape(len(images), -1))
-    shares = places.explained_variance_ratio_
-    places = places.transform(images.reshape(len(images), -1))
+    """Return two-dimensional coordinates (N, 2) of the images by name of the method."""
+    vectors = images.reshape(len(images), -1)
+    pca = PCA(COMPONENTS, random_state=0).fit(vectors)
+    ratios = pca.explained_variance_ratio_
+    components = pca.transform(vectors)
     return {
-        f"PCA: {shares[:2].sum():.0%} of the variance": places[:, :2],
-        f"t-SNE of {DIRECTIONS} directions: {shares.sum():.0%}": TSNE(
+        f"PCA: first two components, {ratios[:2].sum():.0%} of the variance": components[:, :2],
+        f"t-SNE of {COMPONENTS} principal components, {ratios.sum():.0%} of the variance": TSNE(
             init="pca", random_state=0, perplexity=min(30, len(images) / 4)
-        ).fit_transform(places),
+        ).fit_transform(components),
     }
 
 
 def class_counts(counts: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
-    """counts: arrays (classes,) by the name of a part."""
+    """Return a bar chart of the number of images per class.
+
+    Args:
+        counts: arrays (classes,) by name of the subset.
+        names: class names.
+    """
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
-    left = np.zeros(len(names))
+    start = np.zeros(len(names))
     for (part, count), colour in zip(counts.items(), (BLUE, "#33BBEE", RED), strict=False):
-        bars = axes.barh(names, count, left=left, color=colour, label=f"{part}, {count.sum():,}")
+        bars = axes.barh(
+            names, count, left=start, color=colour, label=f"{part}, {count.sum():,} images"
+        )
         axes.bar_label(
             bars,
             [f"{number:,}" for number in count],
@@ -123,9 +135,9 @@ def class_counts(counts: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
             color="white",
             fontsize=9,
         )
-        left += count
+        start += count
     axes.invert_yaxis()
-    axes.set(xlabel="Images", title="Images of each class")
+    axes.set(xlabel="Number of images", title="Number of images per class")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=len(counts), frameon=False)
     return figure
@@ -134,15 +146,21 @@ def class_counts(counts: dict[str, np.ndarray], names: Sequence[str]) -> Figure:
 def samples(
     images: np.ndarray, labels: np.ndarray, names: Sequence[str], columns: int = 12
 ) -> Figure:
-    """The first images of every class, a row each."""
+    """Return the figure of the first images of every class, one row per class."""
     rows = [images[np.flatnonzero(labels == label)[:columns]] for label in range(len(names))]
     return _rows_of_images(
-        dict(zip(names, rows, strict=True)), columns, "The first images of each class"
+        dict(zip(names, rows, strict=True)), columns, "First images of each class"
     )
 
 
 def class_means(means: np.ndarray, deviations: np.ndarray, names: Sequence[str]) -> Figure:
-    """means, deviations: (classes, 28, 28, 1), of the pixels of every class."""
+    """Return the figure of the mean image and the standard deviation of each pixel, by class.
+
+    Args:
+        means: (classes, 28, 28, 1).
+        deviations: standard deviations (classes, 28, 28, 1).
+        names: class names.
+    """
     figure = _rows_of_images(
         {"mean": means, "standard\ndeviation": deviations / deviations.max()},
         len(names),
@@ -154,7 +172,11 @@ def class_means(means: np.ndarray, deviations: np.ndarray, names: Sequence[str])
 
 
 def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
-    """counts: arrays (256,), how often a part has each grey, by its name."""
+    """Return the histogram of pixel values.
+
+    Args:
+        counts: number of pixels of every value, (256,), by name of the subset.
+    """
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     for (part, count), colour, width in zip(counts.items(), ("#33BBEE", RED), (4, 1), strict=True):
@@ -168,9 +190,9 @@ def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
     axes.set(
         yscale="log",
         xlim=(0, 1),
-        xlabel="Pixel, from black to white",
-        ylabel="Share of the pixels, %",
-        title="Greys",
+        xlabel="Pixel value, from 0 (black) to 1 (white)",
+        ylabel="Fraction of the pixels, %",
+        title="Distribution of pixel values",
     )
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
@@ -179,12 +201,24 @@ def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
 
 
 def maps(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """points: (N, 2) by the name of the method that made them."""
+    """Return scatter plots of the images in two dimensions.
+
+    Args:
+        points: coordinates (N, 2) by name of the method.
+        labels: (N,).
+        names: class names.
+    """
     figure = Figure(figsize=(13, 6.5), layout="constrained")
-    for axes, (method, places) in zip(figure.subplots(1, len(points)), points.items(), strict=True):
+    panels = figure.subplots(1, len(points))
+    for axes, (method, coordinates) in zip(panels, points.items(), strict=True):
         for label, (name, colour) in enumerate(zip(names, CLASS_COLOURS, strict=False)):
             axes.scatter(
-                *places[labels == label].T, s=4, color=colour, alpha=0.5, linewidths=0, label=name
+                *coordinates[labels == label].T,
+                s=4,
+                color=colour,
+                alpha=0.5,
+                linewidths=0,
+                label=name,
             )
         axes.set(title=method, xticks=[], yticks=[])
     handles, labels = axes.get_legend_handles_labels()
@@ -199,7 +233,14 @@ def maps(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]
 def image_pairs(
     images: np.ndarray, captions: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
-    """images: (N, 2, 28, 28, 1), drawn side by side under their captions."""
+    """Return the figure of pairs of images, side by side under their captions.
+
+    Args:
+        images: (N, 2, 28, 28, 1).
+        captions: captions of the pairs (N).
+        title: title of the figure.
+        columns: number of pairs per row.
+    """
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(2.2 * columns, 1.55 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -1,4 +1,4 @@
-"""What Fashion-MNIST is like: its classes, its greys, and what is in it twice."""
+"""Statistics of Fashion-MNIST: classes, pixel values, nearest neighbours and duplicates."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,23 @@ from fmnist import atomic_io, html_report
 from fmnist.source import CLASS_NAMES
 from tools.exploration import figures
 
-NEAR = 0.05  # the distance of two images, once both are scaled to length 1
-NEIGHBOURS = 5  # of each image, that can be its duplicates
-CHUNK = 1000  # images whose neighbours are looked for at a time
+NEAR = 0.05  # Euclidean distance below which images are near duplicates, scaled to length 1
+NEIGHBOURS = 5  # nearest neighbours of an image that are searched for duplicates
+CHUNK = 1000  # images per neighbour search
 
 
 def explore(data_dir: str | None, val_size: float, output_dir: str | Path) -> dict[str, Any]:
-    """Write all figures and findings to output_dir and return the findings. Raises DataError."""
-    Path(output_dir).mkdir(parents=True, exist_ok=True)  # or say now that it cannot be made
+    """Write figures, findings.json and report.html, and return the findings.
+
+    Args:
+        data_dir: folder with the four data files; None to find or download them.
+        val_size: size of the validation set, see data.load().
+        output_dir: folder for the results.
+
+    Raises:
+        DataError: if the data set cannot be loaded.
+    """
+    Path(output_dir).mkdir(parents=True, exist_ok=True)  # fails before the long computation
     dataset = data.load(data_dir, val_size)
     print(f"Data: {dataset.source}")
     test = dataset.test
@@ -43,8 +52,8 @@ def explore(data_dir: str | None, val_size: float, output_dir: str | Path) -> di
             np.mean(everything.labels[neighbours[:, 0]] != everything.labels)
         ),
         "duplicates": {
-            place: duplicates(everything, near[test_images == count])
-            for count, place in enumerate(figures.PLACES)
+            subsets: duplicates(everything, near[test_images == count])
+            for count, subsets in enumerate(figures.PAIR_SUBSETS)
         },
     }
     drawn = figures.draw(dataset, train, everything, pairs, pair_distances)
@@ -55,7 +64,7 @@ def explore(data_dir: str | None, val_size: float, output_dir: str | Path) -> di
 
 
 def joined(first: data.Part, second: data.Part) -> data.Part:
-    """Return the images and labels of two parts as one."""
+    """Return the concatenation of two parts."""
     return data.Part(*(np.concatenate(both) for both in zip(first, second, strict=True)))
 
 
@@ -75,41 +84,54 @@ def page(findings: dict[str, Any]) -> list[str]:
     return [
         *map(html_report.paragraph, sentences(findings)),
         html_report.table(
-            ["", "images", "mean pixel", "black pixels", "nearest of another class", "most often"],
+            [
+                "class",
+                "images",
+                "mean pixel value",
+                "black pixels",
+                "nearest neighbour in another class",
+                "most frequent other class",
+            ],
             classes,
         ),
         html_report.table(
             [
-                "pairs of duplicates",
-                "equal to the byte",
-                f"nearer than {NEAR}",
-                "with different labels",
+                "pairs",
+                "exact duplicates",
+                f"near duplicates (distance below {NEAR})",
+                "pairs with different labels",
             ],
-            ([place, *row.values()] for place, row in findings["duplicates"].items()),
+            ([subsets, *row.values()] for subsets, row in findings["duplicates"].items()),
         ),
     ]
 
 
 def nearest(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of every image's nearest others and their distances, (N, NEIGHBOURS).
+    """Return the indices of the nearest neighbours of every image and their distances.
 
-    The images are scaled to length 1 first, so that a copy that is brighter is no other image.
+    Images are scaled to length 1 first, so that a brighter copy has a distance close to 0.
+
+    Args:
+        images: (N, 28, 28, 1).
+
+    Returns:
+        Indices and Euclidean distances, (N, NEIGHBOURS) each, sorted by distance.
     """
     vectors = normalize(images.reshape(len(images), -1))
     search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(vectors)
     found = [
         search.kneighbors(vectors[start : start + CHUNK])
-        for start in rich.progress.track(range(0, len(vectors), CHUNK), "Looking for duplicates")
+        for start in rich.progress.track(range(0, len(vectors), CHUNK), "Searching for duplicates")
     ]
     distances, neighbours = (np.concatenate(both) for both in zip(*found, strict=True))
-    # Among them is the image itself, unless it has so many exact copies.
+    # The image itself is among the neighbours found, unless it has even more exact copies.
     others = neighbours != np.arange(len(images))[:, None]
     others[others.all(axis=1), -1] = False
     return neighbours[others].reshape(-1, NEIGHBOURS), distances[others].reshape(-1, NEIGHBOURS)
 
 
 def closest_pairs(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return neighbours as pairs (M, 2), each once, and their distances (M,), lowest first."""
+    """Return the unique pairs of neighbours (M, 2) and their distances (M,), sorted by distance."""
     images = np.repeat(np.arange(len(neighbours)), neighbours.shape[1])
     pairs = np.sort(np.stack([images, neighbours.ravel()], axis=1), axis=1)
     distances = distances.ravel()
@@ -119,21 +141,27 @@ def closest_pairs(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.nda
 
 
 def duplicates(part: data.Part, pairs: np.ndarray) -> dict[str, int]:
-    """Return how many pairs are equal to the byte, are not, and have different labels."""
+    """Return the numbers of exact duplicates, near duplicates and pairs with different labels."""
     exact = sum(np.array_equal(*part.images[pair]) for pair in pairs)
-    other = sum(one != two for one, two in part.labels[pairs])
-    return {"exact": exact, "near": len(pairs) - exact, "with_different_labels": int(other)}
+    different = sum(first != second for first, second in part.labels[pairs])
+    return {"exact": exact, "near": len(pairs) - exact, "with_different_labels": int(different)}
 
 
 def class_findings(part: data.Part, neighbours: np.ndarray, label: int) -> dict[str, Any]:
-    """Return facts of one class, and the class that its images' other neighbours belong to."""
-    members = part.labels == label
-    labels = part.labels[neighbours[members]]
+    """Return the statistics of one class.
+
+    Args:
+        part: all images.
+        neighbours: index of the nearest neighbour of every image, (N,).
+        label: index of the class.
+    """
+    in_class = part.labels == label
+    labels = part.labels[neighbours[in_class]]
     others = np.bincount(labels[labels != label], minlength=len(CLASS_NAMES))
-    images = part.images[members]
+    images = part.images[in_class]
     return {
         "class": CLASS_NAMES[label],
-        "images": int(members.sum()),
+        "images": int(in_class.sum()),
         "mean": float(images.mean(dtype=np.float64)),
         "black": float(np.mean(images == 0)),
         "nearest_is_of_another_class": float(np.mean(labels != label)),
@@ -143,23 +171,24 @@ def class_findings(part: data.Part, neighbours: np.ndarray, label: int) -> dict[
 
 def sentences(findings: dict[str, Any]) -> list[str]:
     """Return the findings as text."""
-    found = findings["duplicates"].values()
+    rows = findings["duplicates"].values()
     total = {
-        key: sum(row[key] for row in found) for key in ("exact", "near", "with_different_labels")
+        key: sum(row[key] for row in rows) for key in ("exact", "near", "with_different_labels")
     }
     hardest = max(findings["classes"], key=lambda row: row["nearest_is_of_another_class"])
     counts, other_class = findings["images"], "nearest_is_of_another_class"
     return [
-        f"{counts['train']:,} training and {counts['test']:,} test images of 28 × 28 grey pixels. "
-        f"{findings['black']:.0%} of the training pixels are black; their mean is "
-        f"{findings['mean']:.4f} and their standard deviation {findings['deviation']:.4f}, from "
-        "black 0 to white 1.",
-        f"Of {findings[other_class]:.1%} of all images, the most similar other image belongs to "
-        f"another class; of {hardest['class']}, {hardest[other_class]:.1%}, where it is most often "
-        f"{hardest['most_often']}. So much a network has to see beyond likeness.",
-        f"{total['exact']} pairs of images are equal to the byte and {total['near']} more are near "
-        f"duplicates, which, scaled to length 1, are nearer than {NEAR} to each other; "
-        f"{total['with_different_labels']} of all those have different labels. "
-        f"{findings['duplicates'][figures.PLACES[1]]['near']} of the near ones have one image in "
-        "the training set and one in the test set.",
+        f"Fashion-MNIST has {counts['train']:,} training and {counts['test']:,} test images: "
+        f"greyscale, 28 × 28 pixels. {findings['black']:.0%} of the training pixels are black. On "
+        "a scale from 0 (black) to 1 (white), the mean of the training pixels is "
+        f"{findings['mean']:.4f} and their standard deviation {findings['deviation']:.4f}.",
+        f"For {findings[other_class]:.1%} of all images, the nearest neighbour belongs to another "
+        f"class. The fraction is highest for the class {hardest['class']}: "
+        f"{hardest[other_class]:.1%}, most often with a neighbour of the class "
+        f"{hardest['most_often']}. Similarity alone does not separate these classes.",
+        f"The data set has {total['exact']} pairs of exact duplicates and {total['near']} pairs of "
+        f"near duplicates (distance below {NEAR} after scaling each image to length 1). "
+        f"{total['with_different_labels']} of these pairs have different labels. "
+        f"{findings['duplicates'][figures.PAIR_SUBSETS[1]]['near']} pairs of near duplicates have "
+        "one image in the training set and one in the test set.",
     ]

@@ -1,1 +1,1 @@
-"""The work of tools/export_model.py."""
+"""Implementation of tools/export_model.py."""

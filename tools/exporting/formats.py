@@ -1,4 +1,4 @@
-"""The formats of exports: how each is written, and how it is run in a runtime of its own."""
+"""The export formats: how each is written, and how it is loaded in its own runtime."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +10,19 @@ import tensorflow as tf
 
 from fmnist import runtime
 
-CALIBRATION = 500  # training images that tell the range of the activations
+CALIBRATION = 500  # training images that calibrate the ranges of 8-bit activations
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
 class Format(NamedTuple):
-    """A format of exports.
+    """An export format.
 
     Attributes:
-        path: in the folder of exports.
-        modules: the packages that write and run it.
-        write: function of model, path and training images.
-        load: function of a path and a batch size that returns a function of images.
-        exact: whether it computes in float32.
+        path: path of the export in the output folder.
+        modules: modules that writing and loading need.
+        write: function that writes an export, given model, path and training images.
+        load: function that returns the predict function of an export, given path and batch size.
+        exact: whether the export computes in float32.
     """
 
     path: str
@@ -33,24 +33,24 @@ class Format(NamedTuple):
 
 
 def write_saved_model(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    """Write the export of a model."""
+    """Write a SavedModel."""
     model.export(path, format="tf_saved_model", verbose=False)
 
 
 def load_saved_model(path: Path, batch: int) -> Predict:
-    """Return the function of a batch of images that an export is."""
+    """Return the predict function of a SavedModel."""
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     name = next(iter(serve.structured_outputs))
     return lambda images: serve(tf.constant(images))[name].numpy()
 
 
 def write_onnx(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    """Write the export of a model."""
+    """Write an ONNX file."""
     model.export(path, format="onnx", verbose=False)
 
 
 def load_onnx(path: Path, batch: int) -> Predict:
-    """Return the function of a batch of images that an export is."""
+    """Return the predict function of an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -59,12 +59,12 @@ def load_onnx(path: Path, batch: int) -> Predict:
 
 
 def write_litert(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    """Write the export of a model."""
+    """Write a LiteRT file."""
     model.export(path, format="litert", verbose=False)
 
 
 def write_litert_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    """Write the export of a model."""
+    """Write a LiteRT file with weights and activations of 8 bits."""
     model.export(
         path,
         format="litert",
@@ -75,7 +75,7 @@ def write_litert_int8(model: keras.Model, path: Path, images: np.ndarray) -> Non
 
 
 def load_litert(path: Path, batch: int) -> Predict:
-    """Return the function of a batch of images that an export is."""
+    """Return the predict function of a LiteRT file."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=runtime.available_cores())

@@ -1,1 +1,1 @@
-"""The work of tools/predict_image.py."""
+"""Implementation of tools/predict_image.py."""

@@ -1,1 +1,1 @@
-"""The work of tools/serve_model.py."""
+"""Implementation of tools/serve_model.py."""

@@ -1,1 +1,1 @@
-"""The work of tools/tune_model.py."""
+"""Implementation of tools/tune_model.py."""

@@ -1,4 +1,4 @@
-"""The report of a study: the winner's command, the best trials, and Optuna's figures."""
+"""The report of a study: the command of the best trial, the best trials, and Optuna's figures."""
 
 import shlex
 import warnings
@@ -15,14 +15,16 @@ from fmnist import atomic_io, html_report
 from fmnist.config import TrainConfig
 from tools.tuning.space import settings_of
 
-SHOWN = 10  # trials in the table
+TABLE_ROWS = 10  # trials in the table
 CAPTIONS = {
-    "history": "Validation accuracy of every trial, and the best so far.",
-    "importances": "How much each option matters for being among the best trials (PED-ANOVA).",
-    "parallel_coordinates": "Every line is a trial: the darker, the more accurate.",
-    "slices": "Validation accuracy against each option.",
+    "history": "Validation accuracy of every trial, and the highest accuracy so far.",
+    "importances": "Importance of each hyperparameter by PED-ANOVA: how much its value determines "
+    "whether a trial is among the best.",
+    "parallel_coordinates": "Hyperparameters of every trial. Darker lines have a higher validation "
+    "accuracy.",
+    "slices": "Validation accuracy against the value of each hyperparameter.",
 }
-# Optuna's functions, and the size of a figure in inches.
+# Plotting functions of Optuna, with the size of the figure in inches.
 DRAWINGS: dict[str, tuple[Callable[..., Any], tuple[float, float]]] = {
     "history": (optuna_figures.plot_optimization_history, (9, 4.5)),
     "slices": (optuna_figures.plot_slice, (17, 4)),
@@ -31,27 +33,33 @@ DRAWINGS: dict[str, tuple[Callable[..., Any], tuple[float, float]]] = {
 }
 
 
-def write(folder: Path, study: optuna.Study, winner: TrainConfig) -> None:
-    """Write figures and report into the study's folder."""
+def write(folder: Path, study: optuna.Study, best: TrainConfig) -> None:
+    """Write figures and report into the folder of the study.
+
+    Args:
+        folder: folder of the study.
+        study: study with at least one complete trial.
+        best: config of the best trial.
+    """
     states = optuna.trial.TrialState
     complete = sorted(study.get_trials(states=(states.COMPLETE,)), key=lambda trial: -trial.value)
     pruned = len(study.get_trials(states=(states.PRUNED,)))
     names = list(complete[0].params)
     rows = []
-    for trial in complete[:SHOWN]:
+    for trial in complete[:TABLE_ROWS]:
         settings = settings_of(trial.params, names)
         rows.append([trial.number, f"{100 * trial.value:.2f}", *(settings[name] for name in names)])
     with atomic_io.atomic_writes(folder) as temporary:
         html_report.write(
             temporary,
-            f"The study {study.study_name}",
+            f"Hyperparameter search: study {study.study_name}",
             [
                 html_report.paragraph(
-                    f"{len(complete)} trials finished, {pruned} given up early. "
-                    f"The most accurate on validation images: {complete[0].value:.2%}, by"
+                    f"Trials: {len(complete)} complete, {pruned} pruned. The highest validation "
+                    f"accuracy is {complete[0].value:.2%}. This command trains the best trial:"
                 ),
-                html_report.paragraph(command(winner)),
-                html_report.table(["trial", "validation, %", *names], rows),
+                html_report.paragraph(command(best)),
+                html_report.table(["trial", "validation accuracy, %", *names], rows),
             ],
             draw(study) if len(complete) > 1 else {},
             CAPTIONS,
@@ -60,21 +68,21 @@ def write(folder: Path, study: optuna.Study, winner: TrainConfig) -> None:
 
 
 def draw(study: optuna.Study) -> dict[str, Figure]:
-    """Return the figures by name."""
-    matplotlib.use("Agg")  # Optuna draws with pyplot, which would open a window
+    """Return the figures of a study by name."""
+    matplotlib.use("Agg")  # prevents pyplot, which Optuna uses, from opening a window
     figures = {}
     for name, (draw_axes, inches) in DRAWINGS.items():
-        with warnings.catch_warnings(action="ignore"):  # that few trials have few values
+        with warnings.catch_warnings(action="ignore"):  # a few trials cover few values
             axes = draw_axes(study, target_name="Validation accuracy")
         axes = list(getattr(axes, "flat", [axes]))
         figures[name] = axes[0].figure
         figures[name].set_size_inches(*inches)
-        if len(axes) > 1:  # side by side, where names would run into each other
+        if len(axes) > 1:  # tick labels of adjacent panels would overlap
             for panel in axes:
                 panel.tick_params(axis="x", labelrotation=90)
     return figures
 
 
-def command(winner: TrainConfig) -> str:
-    """Return the command that trains the winner."""
-    return shlex.join(["python", "train_cnn.py", *winner.to_flags()])
+def command(config: TrainConfig) -> str:
+    """Return the command that trains with a config."""
+    return shlex.join(["python", "train_cnn.py", *config.to_flags()])

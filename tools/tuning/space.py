@@ -1,4 +1,4 @@
-"""What a search varies: settings of TrainConfig, with their values or the ends of a range."""
+"""The search space: settings of TrainConfig with their values or the bounds of their range."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ SPACE: dict[str, list | tuple[float, float]] = {
     "augment": ["none", "flip", "flip+shift"],
 }
 LOGARITHMIC = ("learning_rate", "l2")
-DIGITS = 3  # of what is drawn from a range, so that the winner's command can be read
+DIGITS = 3  # significant digits of a sampled number, for a readable command
 
 
 def space_of(model: str) -> dict[str, list | tuple[float, float]]:
-    """Return the part of SPACE that a network has."""
+    """Return the part of SPACE that a network accepts."""
     return {
         name: values
         for name, values in SPACE.items()
@@ -28,7 +28,7 @@ def space_of(model: str) -> dict[str, list | tuple[float, float]]:
 
 
 def settings_of(params: dict[str, Any], space: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that the parameters of a trial stand for."""
+    """Return the settings of TrainConfig that the parameters of a trial define."""
     return {
         name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
         for name, value in params.items()

@@ -1,4 +1,4 @@
-"""A search with Optuna: its study, its trials, and how both resume."""
+"""A hyperparameter search with Optuna: the study, its trials, and how both are resumed."""
 
 import contextlib
 import json
@@ -23,17 +23,18 @@ from tools.tuning import report
 from tools.tuning.space import LOGARITHMIC, settings_of, space_of
 from train_cnn import train_or_resume
 
-# Of trials in a database, and after how long they count as abandoned.
-HEARTBEAT_SECONDS, SILENT_SECONDS = 30, 120
-TRIES = 3  # to open a new study that others open at the same time
-RETRIES = 5  # of a trial that was interrupted
+# In a database: interval between the heartbeats of a running trial, and the time without a
+# heartbeat after which a trial counts as abandoned.
+HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
+ATTEMPTS = 3  # to open a study that another process may be creating
+RETRIES = 5  # of an interrupted trial
 RUNNING, COMPLETE, PRUNED, FAIL = (
     optuna.trial.TrialState[name] for name in ("RUNNING", "COMPLETE", "PRUNED", "FAIL")
 )
 
 
 class TuneError(cli.UserError):
-    """The study cannot be made or go on."""
+    """The study cannot be opened or continued."""
 
 
 def tune(
@@ -44,113 +45,132 @@ def tune(
     output_dir: str,
     storage: str | None = None,
 ) -> TrainConfig:
-    """Run trials until the study has enough, write the report and return the winner.
+    """Run trials until the study is complete, write the report and return the best config.
 
     Args:
-        name: of the study.
-        trials: number of trials of the whole study.
-        fixed: settings of every trial, those of TrainConfig, its model and its epochs among them.
-        data_dir: folder with the four files; None to find or fetch them.
-        output_dir: where the study's folder is made.
+        name: name of the study.
+        trials: number of trials of the study, including those of earlier calls.
+        fixed: settings of TrainConfig that all trials share, among them model and epochs.
+        data_dir: folder with the four data files; None to find or download them.
+        output_dir: folder in which the study's folder is created.
         storage: URL of a database; None for a file in the study's folder.
 
     Raises:
-        UserError: TuneError, DataError, RunError or TrainingError.
+        UserError: a TuneError, DataError, RunError or TrainingError.
     """
-    # Absolute, as Optuna's lock of the journal is a link that is not relative to its own folder.
+    # Optuna locks the journal with a symbolic link whose target must be an absolute path.
     folder = Path(output_dir).resolve() / name
     space = space_of(fixed["model"])
-    made_of = {"fixed": {"val_size": None, "limit": None} | fixed, "space": space}
-    study = open_study(folder, storage, name, made_of, fixed["epochs"])
-    over = (COMPLETE, PRUNED)
+    definition = {"fixed": {"val_size": None, "limit": None} | fixed, "space": space}
+    study = open_study(folder, storage, name, definition, fixed["epochs"])
+    finished = (COMPLETE, PRUNED)
 
     def print_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         outcome = f"{trial.value:.2%}" if trial.state == COMPLETE else trial.state.name.lower()
         print(
-            f"[{len(study.get_trials(deepcopy=False, states=over))}/{trials}] "
-            f"trial {trial.number}: {outcome}; best {best_so_far(study)}",
+            f"[{len(study.get_trials(deepcopy=False, states=finished))}/{trials}] "
+            f"trial {trial.number}: {outcome}; best: {best_so_far(study)}",
             flush=True,
         )
         requeue_abandoned(study)
 
     with storage_errors():
         requeue_abandoned(study)
-        if len(study.get_trials(deepcopy=False, states=over)) < trials:
+        if len(study.get_trials(deepcopy=False, states=finished)) < trials:
             study.optimize(
                 lambda trial: validation_accuracy(trial, folder, fixed, space, data_dir),
-                callbacks=[print_trial, optuna.study.MaxTrialsCallback(trials, states=over)],
+                callbacks=[print_trial, optuna.study.MaxTrialsCallback(trials, states=finished)],
             )
     if not study.get_trials(deepcopy=False, states=(COMPLETE,)):
-        raise TuneError(f"no trial of {name} was finished; see {folder / 'logs'}")
-    winner = TrainConfig(**fixed | settings_of(study.best_trial.params, space))
-    report.write(folder, study, winner)
-    return winner
+        raise TuneError(f"study {name} has no complete trial; see {folder / 'logs'}")
+    best = TrainConfig(**fixed | settings_of(study.best_trial.params, space))
+    report.write(folder, study, best)
+    return best
 
 
 def open_study(
-    folder: Path, storage: str | None, name: str, made_of: dict[str, Any], epochs: int
+    folder: Path, storage: str | None, name: str, definition: dict[str, Any], epochs: int
 ) -> optuna.Study:
-    """Return the study, a new one or one of the same search. Raises TuneError."""
+    """Create a study or open an existing one.
+
+    Args:
+        folder: folder of the study.
+        storage: URL of a database; None for a file in the folder.
+        name: name of the study.
+        definition: shared settings and search space, which an existing study must have, too.
+        epochs: number of epochs of a trial.
+
+    Raises:
+        TuneError: if the study cannot be opened, or has another definition.
+    """
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    for tries_left in reversed(range(TRIES)):
+    for attempts_left in reversed(range(ATTEMPTS)):
         try:
             study = optuna.create_study(
                 storage=storage_of(folder, storage),
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                # Unseeded, or processes would draw the same.
+                # Without a seed, because several processes must not sample the same values.
                 sampler=optuna.samplers.TPESampler(multivariate=True),
-                # Lenient, as a schedule that ends low may be behind in its middle.
+                # Prunes only the worst quarter: a schedule with a low final learning rate can be
+                # less accurate halfway and better at the end.
                 pruner=optuna.pruners.PercentilePruner(
                     75.0, n_startup_trials=8, n_warmup_steps=epochs // 3
                 ),
             )
             break
-        except Exception as error:  # whatever the database, its driver or a damaged journal raises
-            if "already exists" not in str(error) or not tries_left:
+        except Exception as error:  # databases, drivers and a corrupt journal raise many types
+            if "already exists" not in str(error) or not attempts_left:
                 raise TuneError(
-                    f"the study cannot be opened ({cli.one_line(error)[:300]})"
+                    f"study {name} cannot be opened ({cli.one_line(error)[:300]}); check "
+                    "--storage, or choose another --study"
                 ) from None
-            time.sleep(1)  # another process makes the tables at this moment
-    made_of = json.loads(json.dumps(made_of))  # as it comes back from the storage
-    if study.user_attrs.get("made_of", made_of) != made_of:
+            time.sleep(1)  # another process is creating the tables
+    definition = json.loads(json.dumps(definition))  # with the types that the storage returns
+    if study.user_attrs.get("made_of", definition) != definition:
         raise TuneError(
-            f"the study {name} is of another search space or of other options; choose another "
-            "--study"
+            f"study {name} has other settings or another search space; choose another --study"
         )
-    study.set_user_attr("made_of", made_of)
+    study.set_user_attr("made_of", definition)
     return study
 
 
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
-    """Make a TuneError of what a lost storage raises, or one that gave a trial away."""
+    """Convert errors of the storage to TuneError.
+
+    They occur if the connection is lost, or if the storage assigned the trial to another process.
+    """
     try:
         yield
     except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise TuneError(
-            f"the study is lost ({cli.one_line(error)[:300]}); the same command goes on"
+            f"lost access to the study ({cli.one_line(error)[:300]}); run the same command again "
+            "to resume"
         ) from None
 
 
 def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
-    """Return the storage of a study: a database, or a journal in its folder."""
+    """Return the storage of a study: the database at `url`, or a journal in the folder."""
     if url:
         return optuna.storages.RDBStorage(
             url,
             heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=SILENT_SECONDS,
+            grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=requeue,
         )
-    cut_incomplete_line(folder / "journal.log")
+    remove_incomplete_line(folder / "journal.log")
     return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
 
 
-def cut_incomplete_line(journal: Path) -> None:
-    """Cut off an incomplete last line, as nothing after it could be read."""
+def remove_incomplete_line(journal: Path) -> None:
+    """Remove an incomplete last line, which a killed process left.
+
+    Optuna would append to it, and could not read the journal from there on.
+    """
     if not journal.exists():
         return
     lock = JournalFileSymlinkLock(str(journal))
@@ -164,24 +184,24 @@ def cut_incomplete_line(journal: Path) -> None:
 
 
 def requeue_abandoned(study: optuna.Study) -> None:
-    """Put the trials of processes of this machine that no longer run back into the queue.
+    """Put abandoned trials back into the queue: those of processes of this machine that ended.
 
-    Those of other machines a database gives back by their heartbeat.
+    A database does the same for other machines when their heartbeats stop.
     """
     for trial in study.get_trials(states=(RUNNING,)):
         host, _, process = trial.user_attrs.get("process", "").rpartition(":")
-        # A trial of this very process is of one that had its number before.
+        # This process runs no trial now, so its own ID means an earlier process with the same ID.
         if host == socket.gethostname() and (
             int(process) == os.getpid() or not atomic_io.is_alive(int(process))
         ):
-            # Another process may be faster, and then this one has nothing to do.
+            # Another process may requeue the trial first.
             with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 study.tell(trial.number, state=FAIL)
                 requeue(study, trial)
 
 
 def requeue(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Put a trial that was interrupted back into the queue, without its process."""
+    """Put an interrupted trial back into the queue and remove its process ID."""
     trial.user_attrs.pop("process", None)
     optuna.storages.RetryHeartbeatStaleTrialCallback(RETRIES, inherit_intermediate_values=True)(
         study, trial
@@ -195,7 +215,18 @@ def validation_accuracy(
     space: dict[str, Any],
     data_dir: str | None,
 ) -> float:
-    """Return the validation accuracy of what the trial suggests. Raises optuna.TrialPruned."""
+    """Train with the hyperparameters that a trial suggests and return the validation accuracy.
+
+    Args:
+        trial: trial of the study.
+        folder: folder of the study, which contains the run directory of every trial.
+        fixed: see tune().
+        space: hyperparameters with their values or the bounds of their range.
+        data_dir: see tune().
+
+    Raises:
+        optuna.TrialPruned: if the pruner stops the trial, or its training diverges.
+    """
     trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
     for name, values in space.items():
         if isinstance(values, list):
@@ -212,7 +243,7 @@ def validation_accuracy(
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    keras.backend.clear_session()  # of the trials before
+    keras.backend.clear_session()  # frees the networks of earlier trials
     with cli.output_to(folder / "logs" / f"{name}.log"):
         try:
             run = train_or_resume(
@@ -224,14 +255,14 @@ def validation_accuracy(
             raise optuna.TrialPruned from None
         except (Exception, KeyboardInterrupt):
             current = trial.study.get_trials()[trial.number]
-            if current.state == RUNNING:  # and not given to another process
+            if current.state == RUNNING:  # the trial is not assigned to another process
                 requeue(trial.study, current)
             raise
     return runs.chosen_epoch(config.patience, runs.load_history(run))["val_accuracy"]
 
 
 def best_so_far(study: optuna.Study) -> str:
-    """Return the best accuracy and its trial, as a text."""
+    """Return the highest accuracy and its trial as text."""
     complete = study.get_trials(deepcopy=False, states=(COMPLETE,))
     best = max(complete, key=lambda trial: trial.value, default=None)
-    return f"{best.value:.2%}, by trial {best.number}" if best else "none yet"
+    return f"{best.value:.2%} (trial {best.number})" if best else "none yet"

@@ -18,14 +18,19 @@ def boot():
 
 
 def picture_of(
-    image, ground=(1, 1, 1), colour=(0.1, 0.2, 0.5), size=(200, 300), edge=112, place=(40, 150)
+    image,
+    background=(1, 1, 1),
+    colour=(0.1, 0.2, 0.5),
+    size=(200, 300),
+    edge=112,
+    position=(40, 150),
 ):
     """Return (height, width, 3) uint8."""
     share = np.zeros((*size, 1))
-    share[place[0] : place[0] + edge, place[1] : place[1] + edge, 0] = np.kron(
+    share[position[0] : position[0] + edge, position[1] : position[1] + edge, 0] = np.kron(
         image, np.ones((edge // 28, edge // 28))
     )
-    pixels = np.array(ground) + share * (np.array(colour) - np.array(ground))
+    pixels = np.array(background) + share * (np.array(colour) - np.array(background))
     return (255 * pixels).round().astype(np.uint8)
 
 
@@ -56,7 +61,7 @@ BACKGROUNDS = {
 @pytest.mark.parametrize("background, colour", BACKGROUNDS.values(), ids=BACKGROUNDS)
 def test_the_object_is_found_on_any_background_and_fills_the_frame(background, colour):
     converted = photo.convert(
-        picture_of(boot(), background, colour, edge=112, place=(40, 150), size=(160, 280))
+        picture_of(boot(), background, colour, edge=112, position=(40, 150), size=(160, 280))
     )
     assert_is_boot(converted)
     assert converted.box == (150, 40 + 6 * 4, 262, 40 + 22 * 4)
@@ -76,7 +81,9 @@ def test_every_exif_orientation_is_supported(orientation):
     exif = Image.Exif()
     exif[photographs.ORIENTATION] = orientation
     upright = Image.fromarray(picture_of(boot()))
-    turned = upright.transpose(photographs.TURNED[orientation]) if orientation > 1 else upright
+    turned = (
+        upright.transpose(photographs.TRANSFORMATIONS[orientation]) if orientation > 1 else upright
+    )
     assert_is_boot(photo.read(file_of(turned, "JPEG", quality=95, exif=exif)), off=0.06)
 
 
@@ -150,7 +157,7 @@ def test_unsuitable_pictures_cause_a_warning():
     assert "cluttered" in warning_of(rng.integers(0, 256, (120, 160, 3), np.uint8))
     assert "low contrast" in warning_of(np.full((120, 160, 3), 130, np.uint8))
     assert "low contrast" in warning_of(
-        picture_of(boot(), (0.5, 0.5, 0.5), (0.52, 0.52, 0.52), size=(150, 150), place=(20, 20))
+        picture_of(boot(), (0.5, 0.5, 0.5), (0.52, 0.52, 0.52), size=(150, 150), position=(20, 20))
     )
     three_objects = np.full((150, 150, 3), 255, np.uint8)
     for column in (10, 60, 110):
@@ -214,8 +221,8 @@ def test_damaged_files_give_a_photo_or_one_kind_of_error(kind):
     outcomes = set()
     for _ in range(150):
         damaged = bytearray(whole)
-        for place in rng.integers(len(whole), size=rng.integers(1, 20)):
-            damaged[place] = rng.integers(256)
+        for position in rng.integers(len(whole), size=rng.integers(1, 20)):
+            damaged[position] = rng.integers(256)
         try:
             outcomes.add(
                 photo.read(

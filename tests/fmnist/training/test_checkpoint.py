@@ -22,7 +22,7 @@ OPTIONS = [
 
 
 class Killed(BaseException):
-    """Ends a training as abruptly as Python can."""
+    """Simulates that the process is killed."""
 
 
 def train(tmp_path, name, *options):
@@ -30,8 +30,8 @@ def train(tmp_path, name, *options):
     return tmp_path / name
 
 
-def outcome(run):
-    """All that a finished run leaves, but for the seconds."""
+def results_of(run):
+    """Return history (without seconds) and weights of a finished run."""
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
         "history.csv",
@@ -43,30 +43,28 @@ def outcome(run):
     return rows, runs.load_model(run).get_weights()
 
 
-def assert_same(run, other):
-    rows, arrays = outcome(run)
-    other_rows, other_arrays = outcome(other)
+def assert_equal_results(run, other):
+    rows, arrays = results_of(run)
+    other_rows, other_arrays = results_of(other)
     assert rows == other_rows
     for array, other_array in zip(arrays, other_arrays, strict=True):
         np.testing.assert_array_equal(array, other_array)
 
 
 def kill_at(monkeypatch, count):
-    """Let the count-th file that is put in its place be the last thing that happens, or nearly
-    happens.
-    """
-    replace, left = os.replace, [count]
+    """Raise Killed after the count-th call of os.replace; 3.5 means before the fourth call."""
+    replace, remaining = os.replace, [count]
 
-    def replace_or_die(*paths):
-        left[0] -= 0.5
-        if left[0] == 0:
+    def replace_or_kill(*paths):
+        remaining[0] -= 0.5
+        if remaining[0] == 0:
             raise Killed
         replace(*paths)
-        left[0] -= 0.5
-        if left[0] == 0:
+        remaining[0] -= 0.5
+        if remaining[0] == 0:
             raise Killed
 
-    monkeypatch.setattr(os, "replace", replace_or_die)
+    monkeypatch.setattr(os, "replace", replace_or_kill)
 
 
 @pytest.mark.slow
@@ -89,20 +87,20 @@ def kill_at(monkeypatch, count):
     ],
     ids=["classic", "quick"],
 )
-def test_a_run_that_was_killed_often_ends_as_one_that_was_not(
-    unlearnable_data, tmp_path, monkeypatch, options
+def test_a_run_that_is_killed_and_resumed_several_times_gives_bit_identical_results(
+    random_label_dataset, tmp_path, monkeypatch, options
 ):
-    states, finish = {}, runs.finish  # weights, optimizer and averages
+    states, finish = {}, runs.finish  # variables of model and optimizer at the end of a training
 
-    def note_state_and_finish(run):
+    def record_state_and_finish(run):
         states[run.name] = checkpoint.load_state(run)[0]
         finish(run)
 
-    monkeypatch.setattr(runs, "finish", note_state_and_finish)
-    whole, kills = train(tmp_path, "whole", *options), 0
-    arguments = [*OPTIONS, "--runs-dir", str(tmp_path), "--name", "broken", *options]
-    # Counted in files: before the first state, among the second epoch's, after the weights, behind
-    # the last one.
+    monkeypatch.setattr(runs, "finish", record_state_and_finish)
+    reference, kills = train(tmp_path, "reference", *options), 0
+    arguments = [*OPTIONS, "--runs-dir", str(tmp_path), "--name", "killed", *options]
+    # The kills occur between the files of the first epoch, after another epoch, while the files of
+    # a resumed run are restored, and much later, unless the training has ended before.
     for count in (3.5, 5, 1, 20):
         with monkeypatch.context() as patch:
             kill_at(patch, count)
@@ -112,12 +110,12 @@ def test_a_run_that_was_killed_often_ends_as_one_that_was_not(
                 kills += 1
         arguments = ["--resume", "--runs-dir", str(tmp_path)]
     assert kills >= 3
-    assert_same(tmp_path / "broken", whole)
-    for array, other_array in zip(states["whole"], states["broken"], strict=True):
+    assert_equal_results(tmp_path / "killed", reference)
+    for array, other_array in zip(states["reference"], states["killed"], strict=True):
         np.testing.assert_array_equal(array, other_array)
 
 
-def complaint(capfd, *arguments):
+def failure(capfd, *arguments):
     assert train_cnn.main([*arguments]) == 1
     message = capfd.readouterr().err
     assert message.count("\n") == 1 and "Traceback" not in message
@@ -125,39 +123,39 @@ def complaint(capfd, *arguments):
 
 
 @pytest.fixture
-def broken_off(made_data, tmp_path, monkeypatch):
+def interrupted(synthetic_dataset, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 4)
         train_cnn.main([*OPTIONS, "--runs-dir", str(tmp_path), "--name", "run"])
     return tmp_path / "run"
 
 
-def test_what_cannot_be_resumed_is_one_line(broken_off, capfd, monkeypatch):
-    state, config = broken_off / "checkpoint/state.npz", broken_off / "config.json"
+def test_a_run_that_cannot_be_resumed_causes_a_one_line_error(interrupted, capfd, monkeypatch):
+    state, config = interrupted / "checkpoint/state.npz", interrupted / "config.json"
     content = state.read_bytes()
-    with runs.lock(broken_off):
-        assert "another process" in complaint(capfd, "--resume", str(broken_off))
+    with runs.lock(interrupted):
+        assert "another process" in failure(capfd, "--resume", str(interrupted))
     state.write_bytes(content[:-100])
-    assert "state.npz is broken" in complaint(capfd, "--resume", str(broken_off))
+    assert "state.npz is corrupt" in failure(capfd, "--resume", str(interrupted))
     assert state.read_bytes() == content[:-100]
     state.write_bytes(content)
-    settings = runs.load_config(broken_off)
+    settings = runs.load_config(interrupted)
     for change, word in (
         ({"model": "gap_cnn"}, "another network"),
         ({"fingerprint": "0"}, "other data"),
     ):
         atomic_io.write_json(config, settings | change)
-        assert word in complaint(capfd, "--resume", str(broken_off))
+        assert word in failure(capfd, "--resume", str(interrupted))
     atomic_io.write_json(config, {key: value for key, value in settings.items() if key != "epochs"})
-    assert "no epochs" in complaint(capfd, "--resume", str(broken_off))
-    assert "not a run directory" in complaint(capfd, "--resume", str(broken_off / "nothing"))
+    assert "the setting epochs is missing" in failure(capfd, "--resume", str(interrupted))
+    assert "not a run directory" in failure(capfd, "--resume", str(interrupted / "nothing"))
 
 
-def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
+def test_a_finished_run_is_not_trained_again(synthetic_dataset, tmp_path, capsys):
     run = train(tmp_path, "run", "--epochs", "1")
     before = (run / "model.keras").read_bytes()
     settings = runs.load_config(run)
-    # An old one.
+    # A run of an earlier version lacks some settings.
     atomic_io.write_json(
         run / "config.json", {key: settings[key] for key in settings if key != "ema_epochs"}
     )
@@ -168,18 +166,16 @@ def test_a_finished_run_is_not_trained_again(made_data, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_what_a_run_left_that_was_killed_while_it_finished_goes_with_the_next_look_at_it(
-    made_data, tmp_path
-):
+def test_resuming_a_finished_run_removes_its_stale_temporary_files(synthetic_dataset, tmp_path):
     run = train(tmp_path, "run", "--epochs", "1")
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         dead.wait()
     (run / f"{atomic_io.TEMPORARY_PREFIX}{dead.pid}-{atomic_io.MACHINE_ID}-checkpoint").mkdir()
     assert train_cnn.main(["--resume", str(run)]) == 0
-    outcome(run)
+    results_of(run)
 
 
-def test_resume_takes_no_other_settings(capsys):
+def test_resume_accepts_no_other_settings(capsys):
     with pytest.raises(SystemExit):
         train_cnn.main(["--resume", "--epochs", "3"])
-    assert "--resume takes --epochs from the run" in capsys.readouterr().err
+    assert "--resume uses the --epochs of the run" in capsys.readouterr().err

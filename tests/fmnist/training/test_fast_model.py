@@ -7,13 +7,13 @@ from fmnist.networks import members_of
 from fmnist.training.fast_model import ByteDropout, accelerate, accelerated_network, unused_rows
 from model import MODELS, build_model
 
-OURS = [name for name in MODELS if name != "mobilenet"]
+ACCELERATED = [name for name in MODELS if name != "mobilenet"]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 
-def test_pooling_before_the_activation_is_the_same_function():
-    textbook = build_model("dropout_cnn")
-    network = accelerated_network(textbook, (0, 0), None)
+def test_pooling_before_the_activation_does_not_change_the_output():
+    model = build_model("dropout_cnn")
+    network = accelerated_network(model, (0, 0), None)
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds[:5] == [
         "Cropping2D",
@@ -23,11 +23,11 @@ def test_pooling_before_the_activation_is_the_same_function():
         "Activation",
     ]
     np.testing.assert_allclose(
-        network.predict(IMAGES, verbose=0), textbook.predict(IMAGES, verbose=0), atol=1e-6
+        network.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0), atol=1e-6
     )
 
 
-def test_only_a_monotone_activation_lets_pooling_come_first():
+def test_pooling_stays_after_an_activation_that_is_not_monotone():
     convolution, pooling = keras.layers.Conv2D(4, 3, activation="silu"), keras.layers.MaxPooling2D()
     network = keras.Sequential([keras.Input((28, 28, 1)), convolution, pooling])
     layers = accelerated_network(network, (0, 0), None).layers
@@ -37,11 +37,15 @@ def test_only_a_monotone_activation_lets_pooling_come_first():
     )
 
 
-@pytest.mark.parametrize("name, ensemble_size", [*((name, 1) for name in OURS), ("deep_cnn", 2)])
-def test_the_accelerated_model_is_the_same_function_of_the_same_weights(name, ensemble_size):
+@pytest.mark.parametrize(
+    "name, ensemble_size", [*((name, 1) for name in ACCELERATED), ("deep_cnn", 2)]
+)
+def test_the_accelerated_model_computes_the_same_function_with_the_same_weights(
+    name, ensemble_size
+):
     model = build_model(name, l2=1e-3, ensemble_size=ensemble_size)
     for weight in model.weights:
-        if len(weight.shape) == 1:  # biases and averages, which start at zero
+        if len(weight.shape) == 1:  # biases and moving averages, which would be zero or one
             weight.assign(weight + 0.1)
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     np.testing.assert_allclose(fast_model(IMAGES), model(IMAGES), atol=1e-6)
@@ -63,11 +67,12 @@ def test_the_accelerated_model_is_the_same_function_of_the_same_weights(name, en
 
 
 @pytest.mark.parametrize("name", ["batchnorm_cnn", "gap_cnn"])
-def test_the_accelerated_model_normalises_batches_and_keeps_averages_as_the_network_does(name):
+def test_batch_normalisation_computes_the_same_outputs_and_moving_averages(name):
     keras.utils.set_random_seed(0)
     model = build_model(name, dropout=0.0)
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
-    images = np.concatenate([IMAGES, IMAGES])  # each half of a batch is normalised by itself
+    # Two equal halves, because each half of a batch is normalised separately.
+    images = np.concatenate([IMAGES, IMAGES])
     before, gradients, averages = model.get_weights(), [], []
     for network in (model, fast_model):
         model.set_weights(before)
@@ -78,20 +83,20 @@ def test_the_accelerated_model_normalises_batches_and_keeps_averages_as_the_netw
     for expected, gradient in zip(*gradients, strict=True):
         np.testing.assert_allclose(gradient, expected, atol=1e-5)
     for expected, average in zip(*averages, strict=True):
-        # Neither 0s nor 1s.
+        # The moving averages have changed from their initial values, 0 and 1.
         assert not np.array_equal(expected, np.full_like(expected, round(expected.mean())))
         np.testing.assert_allclose(average, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_the_answer_of_several_members_is_their_mean_and_each_learns_by_itself():
+def test_an_ensemble_predicts_the_mean_of_its_members_and_trains_them_separately():
     model = build_model("allconv_cnn", ensemble_size=3)
     networks = members_of(model)
-    answers = [network.predict(IMAGES, verbose=0) for network in networks]
+    outputs = [network.predict(IMAGES, verbose=0) for network in networks]
     np.testing.assert_allclose(
-        model.predict(IMAGES, verbose=0), np.mean(answers, axis=0), atol=1e-6
+        model.predict(IMAGES, verbose=0), np.mean(outputs, axis=0), atol=1e-6
     )
-    assert np.std(answers, axis=0).max() > 1e-3
+    assert np.std(outputs, axis=0).max() > 1e-3
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     labels, weights = np.eye(10, dtype=np.float32)[: len(IMAGES)], np.float32([1, 2, 3, 4])
     fast_model.compile("sgd", "categorical_crossentropy", weighted_metrics=["accuracy"])
@@ -110,7 +115,7 @@ def test_the_answer_of_several_members_is_their_mean_and_each_learns_by_itself()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_accelerated_model_takes_few_images(count):
+def test_the_accelerated_model_accepts_batches_of_few_images(count):
     model = build_model("batchnorm_cnn", dropout=0.0)
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     np.testing.assert_allclose(fast_model(IMAGES[:count]), model(IMAGES[:count]), atol=1e-6)
@@ -118,14 +123,14 @@ def test_the_accelerated_model_takes_few_images(count):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
-def test_the_halves_of_a_batch_drop_different_values():
+def test_dropout_differs_between_the_halves_of_a_batch():
     model = build_model("dropout_cnn")
     fast_model = accelerate(model, 0, keras.Variable(0, dtype="int64", trainable=False))
     first, second = fast_model(np.repeat(IMAGES[:1], 2, axis=0), training=True)
     assert not np.array_equal(first, second)
 
 
-def test_rows_that_pooling_leaves_out_are_not_computed():
+def test_rows_that_pooling_ignores_do_not_affect_the_output():
     assert [unused_rows(build_model(name)) for name in MODELS] == [2, 0, 0, 0, 0, 0, 0]
     model, changed = build_model("dropout_cnn"), IMAGES.copy()
     changed[:, -2:] = 0
@@ -137,8 +142,8 @@ def test_rows_that_pooling_leaves_out_are_not_computed():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.3, 0.999])
-def test_dropout_drops_its_share_keeps_the_mean_and_changes_with_seed_and_step(rate):
-    values = tf.ones((301, 1001))  # no multiple of four
+def test_dropout_has_the_given_rate_keeps_the_mean_and_depends_on_seed_and_step(rate):
+    values = tf.ones((301, 1001))  # their number is not a multiple of four
     step = keras.Variable(0, dtype="int64", trainable=False)
     dropout, other_seed = ByteDropout(rate, (0, 1), step), ByteDropout(rate, (0, 2), step)
     first = dropout(values, training=True).numpy()
@@ -149,6 +154,6 @@ def test_dropout_drops_its_share_keeps_the_mean_and_changes_with_seed_and_step(r
     seeded = other_seed(values, training=True).numpy()
     step.assign_add(1)
     later = dropout(values, training=True).numpy()
-    if rate == 0.25:  # chance alone brings two masks together
+    if rate == 0.25:  # the masks are independent of each other
         for other in (seeded, later):
             assert ((first == 0) & (other == 0)).mean() == pytest.approx(rate**2, abs=0.004)

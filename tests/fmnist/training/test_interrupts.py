@@ -4,18 +4,18 @@ import sys
 from tests import ROOT
 
 
-def test_who_dies_without_a_word_has_left_one(tmp_path):
+def test_a_message_is_printed_only_if_the_process_is_killed_or_crashes(tmp_path):
     code = (
         "import os\nfrom fmnist.training import interrupts\n"
-        "with interrupts.last_words('to go on: do this'): {}"
+        "with interrupts.message_if_killed('to resume: ...'): {}"
     )
-    for end, words in (
-        ("os.kill(os.getpid(), 9)", "\nto go on: do this\n"),
-        ("os.abort()", "\nto go on: do this\n"),
+    for statement, message in (
+        ("os.kill(os.getpid(), 9)", "\nto resume: ...\n"),
+        ("os.abort()", "\nto resume: ...\n"),
         ("raise SystemExit('an error')", "an error\n"),
         ("pass", ""),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", code.format(end)], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-c", code.format(statement)], cwd=ROOT, capture_output=True, text=True
         )
-        assert done.stderr == words
+        assert done.stderr == message

@@ -7,7 +7,8 @@ from fmnist.training.optimizers import ConvolutionMuon, build_optimizer, learnin
 from model import build_model
 
 
-def change(optimizer, variable, gradient):
+def step_of(optimizer, variable, gradient):
+    """Return the change of a variable in a single step."""
     before = variable.numpy()
     optimizer.build([variable])
     optimizer.apply([keras.ops.convert_to_tensor(gradient)])
@@ -15,21 +16,22 @@ def change(optimizer, variable, gradient):
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 16, 32), (3, 3, 1, 32), (20, 7)])
-def test_muon_moves_a_kernel_as_far_in_every_direction(shape):
+def test_the_singular_values_of_a_muon_step_are_about_equal(shape):
     gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
-    gradient[..., 0] *= 100  # one output drowns the others
-    step = change(
+    gradient[..., 0] *= 100  # a single output dominates the gradient
+    step = step_of(
         ConvolutionMuon(0.01, weight_decay=0.0), keras.Variable(np.zeros(shape)), gradient
     )
     matrix = step.reshape(-1, shape[-1])
-    sizes = np.linalg.svd(-matrix, compute_uv=False) / (0.01 * 0.2 * np.sqrt(max(matrix.shape)))
-    assert 0.6 < sizes.min() and sizes.max() < 1.3
+    singular_values = np.linalg.svd(-matrix, compute_uv=False)
+    singular_values /= 0.01 * 0.2 * np.sqrt(max(matrix.shape))
+    assert 0.6 < singular_values.min() and singular_values.max() < 1.3
     assert (
         np.linalg.svd(gradient.reshape(matrix.shape), compute_uv=False)[[0, -1]] / [20, 1] > 1
     ).all()
 
 
-def test_what_is_no_matrix_and_the_classifier_go_by_adamw():
+def test_biases_and_the_classifier_are_updated_by_adamw():
     for shape, name in (((8,), "bias"), ((20, 10), "classifier")):
         gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
         muon = ConvolutionMuon(
@@ -37,13 +39,13 @@ def test_what_is_no_matrix_and_the_classifier_go_by_adamw():
         )
         adamw = keras.optimizers.AdamW(0.01, weight_decay=0.1)
         by_muon, by_adamw = (
-            change(optimizer, keras.Variable(np.ones(shape), name=name), gradient)
+            step_of(optimizer, keras.Variable(np.ones(shape), name=name), gradient)
             for optimizer in (muon, adamw)
         )
         np.testing.assert_allclose(by_muon, by_adamw, rtol=1e-4)
 
 
-def test_only_kernels_decay():
+def test_weight_decay_affects_only_kernels():
     config = TrainConfig(recipe="quick", weight_decay=1)
     model = build_model(config.model)
     optimizer = build_optimizer(config, steps_per_epoch=10)
@@ -56,7 +58,7 @@ def test_only_kernels_decay():
         assert np.array_equal(weight, value) == (weight.name != "kernel")
 
 
-def test_one_cycle_starts_low():
+def test_one_cycle_rises_linearly_to_the_peak_and_falls_linearly_to_zero():
     schedule = learning_rate(TrainConfig(schedule="one-cycle", learning_rate=1.0, epochs=4), 10)
     values = [float(schedule(step)) for step in range(41)]
     assert (

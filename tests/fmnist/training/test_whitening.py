@@ -6,7 +6,7 @@ from fmnist.training.whitening import whiten
 from model import build_model
 
 
-def test_what_the_frozen_layer_lets_through_is_white():
+def test_the_outputs_of_the_whitening_layer_are_uncorrelated_with_variance_one():
     model = build_model("deep_cnn", ensemble_size=2)
     random = np.random.default_rng(0)
     images = random.random((50, 7, 7, 1), np.float32).repeat(4, axis=1).repeat(4, axis=2)

@@ -1,6 +1,4 @@
-"""The test that a hostile input is rejected: one line, the right exit code, nothing changed on the
-disk.
-"""
+"""Test that hostile inputs are rejected: one line, the right exit code, no file changed."""
 
 import contextlib
 import os
@@ -8,8 +6,9 @@ import os
 
 @contextlib.contextmanager
 def unprivileged():
-    """Let root be nobody meanwhile: for root no mode counts."""
-    "".encode("cp437")  # zipfile's, which Python would import when it may be closed to that user
+    """Switch from root to an unprivileged user, because root ignores file permissions."""
+    # zipfile needs this codec, whose file may be unreadable for the unprivileged user.
+    "".encode("cp437")
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -19,9 +18,10 @@ def unprivileged():
         os.seteuid(user)
 
 
-def everything(root):
-    """Return all that is on the disk: the content of files, the targets of links, the names of the
-    rest.
+def disk_contents(root):
+    """Return the content of all files and the targets of all links below a folder, by path.
+
+    The value of a folder, a special file or an unreadable file is None.
     """
     found = {}
     for folder, folders, files in os.walk(root):
@@ -36,10 +36,10 @@ def everything(root):
     return found
 
 
-def test_it_is_refused(case, world, capfd, monkeypatch):
-    case.spoil(world)
-    before = everything(world.root)
-    script, *arguments = case.command(world)
+def test_the_input_is_rejected(case, environment, capfd, monkeypatch):
+    case.corrupt(environment)
+    before = disk_contents(environment.root)
+    script, *arguments = case.command(environment)
     monkeypatch.setattr("sys.argv", [f"{script.__name__}.py"])
     capfd.readouterr()
     with unprivileged() if case.cause.startswith("permission") else contextlib.nullcontext():
@@ -54,4 +54,4 @@ def test_it_is_refused(case, world, capfd, monkeypatch):
         and message.startswith(f"{script.__name__}.py: ")
         and case.word in message
     )
-    assert everything(world.root) == before
+    assert disk_contents(environment.root) == before

@@ -1,0 +1,219 @@
+"""Write the result tables of README.md, docs/ and the model card from JSON files.
+
+    python -m benchmarks.tables
+
+A table stands between two markers, `<!-- table: NAME -->` and `<!-- end of table -->`. Recorded
+results whose settings no longer give the same result are left out; a value that a file does not
+contain reads "not recorded".
+"""
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ablations, leaderboard
+from fmnist import atomic_io, cli, runs
+from fmnist.config import TrainConfig
+from tools.comparison.contestants import CONTESTANTS, label_of
+from tools.comparison.results import load_result
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/results.md", "docs/experiments.md", "pretrained/best/README.md")
+MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+NOT_RECORDED = "not recorded"
+
+
+def tables() -> dict[str, str]:
+    """Return all tables as Markdown by name."""
+    docs = ROOT / "docs"
+    entries = leaderboard.up_to_date(json.loads((docs / "leaderboard.json").read_text()))
+    compared = comparison_results(docs / "comparison")
+    changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
+    return {
+        "recipes": recipes_table(entries, compared.get("classic", [])),
+        "leaderboard": leaderboard.table(leaderboard.summaries(entries))
+        + source_line("`docs/leaderboard.json`", flattened(entries)),
+        "published": leaderboard.published_table(),
+        "comparison": comparison_table(compared)
+        + source_line("`docs/comparison`", flattened(compared)),
+        "pretrained": metrics_table(json.loads((runs.PRETRAINED / runs.METRICS).read_text())),
+        "ablations": ablations.table(changes)
+        + source_line("`docs/ablations.json`", changes.values()),
+    }
+
+
+def comparison_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of a comparison by contestant, one per seed. Raises CompareError."""
+    results = {}
+    for name, settings in CONTESTANTS.items():
+        for path in sorted(folder.glob(f"{name}-[0-9]")):
+            result = load_result(path)
+            recorded = result["settings"]
+            own = {key: recorded.get(key) for key in ("seed", "val_size", "limit")}
+            own |= {"weights": recorded.get("weights")} if name == "mobilenet" else {}
+            if TrainConfig(**(settings or {}), **own).gives_the_same_as(recorded):
+                results.setdefault(name, []).append(result)
+    return results
+
+
+def recipes_table(
+    entries: dict[str, dict[str, dict[str, Any]]], classic: list[dict[str, Any]]
+) -> str:
+    """Return the table of README.md: the recipes of the leaderboard after the default command.
+
+    Args:
+        entries: of the leaderboard, by row and seed.
+        classic: results of the default command in the comparison.
+    """
+    lines = [
+        "| command | test accuracy, % | with test-time flips, % | training time | parameters | "
+        "seeds |",
+        "|---" * 6 + "|",
+    ]
+    if classic:
+        # The comparison may train several networks at a time: its seconds are not those of a
+        # training that has both cores.
+        lines.append(
+            row_of(
+                "python train_cnn.py",
+                mean([result["accuracy"] for result in classic]),
+                NOT_RECORDED,
+                NOT_RECORDED,
+                f"{classic[0]['parameters']:,}",
+                str(len(classic)),
+            )
+        )
+    for name, summary in leaderboard.summaries(entries).items():
+        flags = " ".join(leaderboard.ROWS[name].config.to_flags())
+        lines.append(
+            row_of(
+                f"python train_cnn.py {flags}",
+                leaderboard.percent(summary, "accuracy_without_flips"),
+                leaderboard.percent(summary, "accuracy"),
+                duration(summary["seconds"]),
+                f"{summary['parameters']:,}",
+                str(summary["n"]),
+            )
+        )
+    measured = [*flattened(entries), *classic]
+    return (
+        "\n".join(lines)
+        + "\n"
+        + source_line("`docs/leaderboard.json`, `docs/comparison`", measured)
+    )
+
+
+def comparison_table(compared: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the table of all contestants of the comparison, most accurate on validation first."""
+    rows = []
+    for name, results in compared.items():
+        scores = {
+            key: [result[key] for result in results] for key in ("val_accuracy", "accuracy", "f1")
+        }
+        parameters = results[0]["parameters"]
+        cells = (
+            label_of(name, results[0]["settings"]),
+            *(mean(values) for values in scores.values()),
+            f"{parameters:,}" if parameters else "–",
+            f"{statistics.median(result['seconds'] for result in results):.0f}",
+            str(len(results)),
+        )
+        rows.append((-statistics.mean(scores["val_accuracy"]), cells))
+    lines = [
+        "| entry | validation accuracy, % | test accuracy, % | F1, % | parameters | "
+        "training time, s | seeds |",
+        "|---" * 7 + "|",
+        *(f"| {' | '.join(cells)} |" for _, cells in sorted(rows)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def metrics_table(metrics: dict[str, Any]) -> str:
+    """Return the table of the model card: metrics with and without test-time flips."""
+    low, high = metrics["accuracy_interval"]
+    lines = [
+        "| metric on the test set | with test-time flips | without |",
+        "|---|---|---|",
+        f"| accuracy (95 % confidence interval) | {metrics['accuracy']:.2%} "
+        f"({low:.2%} to {high:.2%}) | {metrics['without_flips']['accuracy']:.2%} |",
+    ]
+    for key, name in (
+        ("loss", "cross-entropy loss"),
+        ("calibrated_loss", "cross-entropy loss after calibration"),
+        ("ece", "expected calibration error (ECE)"),
+        ("calibrated_ece", "ECE after calibration"),
+        ("temperature", "temperature"),
+    ):
+        lines.append(f"| {name} | {metrics[key]:.3f} | {metrics['without_flips'][key]:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def row_of(command: str, *cells: str) -> str:
+    """Return a row of a Markdown table that starts with a command."""
+    return f"| `{command}` | {' | '.join(cells)} |"
+
+
+def mean(values: list[float]) -> str:
+    """Return mean ± standard deviation of fractions, in percent."""
+    text = f"{100 * statistics.mean(values):.2f}"
+    return f"{text} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else text
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def flattened(entries: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the results of all rows in one list."""
+    return [
+        entry
+        for of_row in entries.values()
+        for entry in (of_row.values() if isinstance(of_row, dict) else of_row)
+    ]
+
+
+def source_line(source: str, measured: Iterable[dict[str, Any]]) -> str:
+    """Return the line below a table: the source of the results and how they were measured."""
+    measured = list(measured)
+
+    def recorded(*keys: str) -> str:
+        values = (
+            next((entry[key] for key in keys if entry.get(key)), NOT_RECORDED) for entry in measured
+        )
+        values = dict.fromkeys(str(value).removesuffix("+") for value in values)
+        return ", ".join(values)
+
+    commits = re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}\b", r"\1", recorded("commit"))
+    return (
+        f"\nSource: {source}; commit: {commits}; processor: {recorded('processor', 'machine')}; "
+        f"date: {recorded('date')}.\n"
+    )
+
+
+def updated(text: str) -> str:
+    """Return the text of a page with current tables. Raises KeyError for an unknown table."""
+    made = tables()
+    return MARKED.sub(lambda match: f"{match[1]}{made[match[2]]}{match[3]}", text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    cli.Parser(__doc__).parse_args(argv)
+
+    def work() -> None:
+        for page in PAGES:
+            path = ROOT / page
+            text = updated(path.read_text(encoding="utf-8"))
+            with atomic_io.atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        print(f"Saved {', '.join(PAGES)}")
+
+    return cli.exit_code("tables.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ The functions below return the layers of a network. They share these arguments:
     dropout: dropout rate before the last layer; the rate between convolutions is half of it.
     l2: L2 regularisation strength of the kernels.
     width: multiplier of the numbers of filters and units.
-    batch_norm: whether to use batch normalisation after the convolutions.
+    batch_norm: whether to use batch normalisation.
 """
 
 import keras

@@ -6,7 +6,7 @@
     python train_cnn.py --limit 6000 --epochs 3     short trial on 6,000 images
     python train_cnn.py --resume                    resume the newest interrupted run
 
-Writes a run directory to runs/ with the best weights, the training history and all settings.
+Writes a run directory to runs/ with the weights, the training history and all settings.
 
 From Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the path of the run directory.
 """
@@ -69,7 +69,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     # The saved model is compiled with Keras' own Adam, so that Keras alone can load it.
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     model.compile("adam", loss, metrics=["accuracy"])
-    # The accelerated model trains the same weights in about half the time.
+    # The accelerated model trains the same weights in less time.
     optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(train_batches))
     accelerated = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)
     accelerated.compile(
@@ -82,7 +82,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     if config.patience:
         monitors.append(keras.callbacks.EarlyStopping(patience=config.patience))
 
-    # The saver writes the best weights, the history and a checkpoint after each epoch.
+    # After each epoch, the saver writes the history, a checkpoint and, if improved, the weights.
     with loop.open_run(run, config, dataset, model, accelerated, random_stream) as saver:
         if not saver.is_done():
             accelerated.fit(

@@ -9,6 +9,7 @@ same command again to resume: finished trainings are skipped.
 """
 
 import dataclasses
+import datetime
 import json
 import statistics
 import sys
@@ -167,7 +168,13 @@ def main(argv: list[str] | None = None) -> int:
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
         for name in ("base", *(options.changes or CHANGES)):
             config = config_of(name)
-            new = {"settings": config.result_settings(), "accuracies": {}}
+            new = {
+                "settings": config.result_settings(),
+                "accuracies": {},
+                "commit": runs.commit(),
+                "processor": runtime.processor(),
+                "date": datetime.date.today().isoformat(),
+            }
             entry = entries.setdefault(name, new)
             for seed in range(options.seeds):
                 if str(seed) not in entry["accuracies"]:

@@ -577,8 +577,8 @@ def main(argv: list[str] | None = None) -> int:
         type=int,
         default=64,
         metavar="N",
-        help="number of kills of trainings; a quarter as many evaluations are killed "
-        "(default: %(default)s)",
+        help="minimum number of killed trainings, divided equally among the networks; a quarter as "
+        "many evaluations are killed (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",

@@ -1,6 +1,6 @@
 """Train the recipes and measure accuracy against training cost: the leaderboard.
 
-    python -m benchmarks.leaderboard quick strong        these rows; all rows without a name
+    python -m benchmarks.leaderboard quick strong        these rows (default: all rows)
 
 The unit of cost is one epoch of `dropout_cnn` with plain `model.fit` on 55,000 images. It is
 measured before and after every training, so that costs from different machines compare. Saves
@@ -89,7 +89,7 @@ def train_and_score(
         "cost": seconds / unit_seconds,
         "commit": runs.load_config(run)["commit"],
         "date": datetime.date.today().isoformat(),
-        "machine": runtime.processor(),
+        "processor": runtime.processor(),
     }
 
 

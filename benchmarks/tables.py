@@ -124,7 +124,7 @@ def comparison_table(compared: dict[str, list[dict[str, Any]]]) -> str:
         )
         rows.append((-statistics.mean(scores["val_accuracy"]), cells))
     lines = [
-        "| entry | validation accuracy, % | test accuracy, % | F1, % | parameters | "
+        "| contestant | validation accuracy, % | test accuracy, % | F1, % | parameters | "
         "training time, s | seeds |",
         "|---" * 7 + "|",
         *(f"| {' | '.join(cells)} |" for _, cells in sorted(rows)),

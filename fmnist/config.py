@@ -48,7 +48,7 @@ UNSET = type("Unset", (), {"__repr__": lambda self: "<from the recipe>"})()
 
 
 class ConfigError(cli.UserError, ValueError):
-    """A setting is invalid. The message names it as the command line does."""
+    """A setting is invalid. The message contains the command line option."""
 
 
 def setting(
@@ -69,7 +69,7 @@ def setting(
         group: argument group in the help text, one of GROUPS.
         help: complete phrase; the default is appended to it.
         low: smallest valid number.
-        below: upper bound of a number, itself invalid.
+        below: exclusive upper bound of a number.
         choices: valid texts.
         check: argparse type that rejects invalid texts.
         metavar: placeholder of the value in the help text.
@@ -181,7 +181,10 @@ class TrainConfig:
         metavar="FACTOR",
     )
     batch_norm: bool | None = setting(
-        None, MODEL, "batch normalisation after every trained convolution"
+        None,
+        MODEL,
+        "batch normalisation after the trained convolutions, and after the hidden dense layer in "
+        "dropout_cnn and batchnorm_cnn",
     )
     convolutions: int | None = setting(
         None, MODEL, "number of convolutions, for gap_cnn only", low=1, below=5, metavar="N"
@@ -265,11 +268,13 @@ class TrainConfig:
             raise ConfigError(str(error)) from None
         if self.prune_every > max(train_size // 10, 2):
             raise ConfigError(
-                f"--prune-every {self.prune_every} is too large for {train_size} training images"
+                f"--prune-every {self.prune_every} is too large for {train_size} training images; "
+                f"use at most {max(train_size // 10, 2)}"
             )
         if self.batch_size > train_size:
             raise ConfigError(
-                f"--batch-size {self.batch_size} exceeds the {train_size} training images"
+                f"--batch-size {self.batch_size} exceeds the {train_size} training images; use at "
+                f"most {train_size}"
             )
 
     @classmethod
@@ -395,8 +400,8 @@ def parse_arguments(
         nargs="?",
         const=True,
         metavar="RUN",
-        help="resume an interrupted run with its own settings (default: the newest one in "
-        "--runs-dir)",
+        help="resume an interrupted run with its recorded settings; without RUN, the newest one in "
+        "--runs-dir (default: start a new run)",
     )
     options = parser.parse_args(argv)
     if options.resume is not None:

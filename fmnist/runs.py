@@ -2,7 +2,7 @@
 
     runs/20261121-140312-dropout_cnn/
         config.json     all settings, package versions, git commit and data fingerprint
-        model.keras     best weights and architecture
+        model.keras     weights and architecture
         history.csv     one row per epoch, with the columns HISTORY
         checkpoint/     state for --resume; removed when the run is finished
         metrics.json, predictions.npz, novelty.npz, figures/, report.html    from evaluate_model.py
@@ -196,7 +196,7 @@ def newest(runs_dir: str | Path, finished: bool = True) -> Path:
                 created[path.parent] = moment.timestamp()
     if not created:
         raise RunError(
-            f"no {'' if finished else 'un'}finished run in {runs_dir}; train one with: "
+            f"no {'finished' if finished else 'resumable'} run in {runs_dir}; train one: "
             "python train_cnn.py"
         )
     return max(created, key=created.get)
@@ -378,10 +378,11 @@ def discard(run: Path) -> None:
 def check_file(path: Path) -> None:
     """Raise RunError if a path is not a regular file.
 
-    Opening a named pipe, for example, would block for ever.
+    Opening a named pipe, for example, would block forever.
     """
     if not path.is_file():
-        raise RunError(f"{path} is {'not a file' if os.path.lexists(path) else 'missing'}")
+        problem = "not a file" if os.path.lexists(path) else "missing"
+        raise RunError(f"{path} is {problem}. {TRAIN_AGAIN}")
 
 
 def corrupt(path: Path, reason: str) -> RunError:

@@ -175,6 +175,6 @@ def test_a_tool_that_is_run_as_a_file_prints_the_right_command(name, tmp_path):
     )
     assert (
         done.returncode == 1
-        and done.stderr == f"run it from the project's folder: python -m tools.{name}\n"
+        and done.stderr == f"start this command in the project's folder: python -m tools.{name}\n"
     )
     assert Path(ROOT, "tools", f"{name}.py").is_file()

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
-    sys.exit("run it from the project's folder: python -m tools.compare_models")
+    sys.exit("start this command in the project's folder: python -m tools.compare_models")
 
 from fmnist import cli
 from fmnist.config import ConfigError, TrainConfig

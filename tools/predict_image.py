@@ -5,8 +5,8 @@
     python -m tools.predict_image shoe.jpg shirt.png --json > predictions.json
 
 The object is cut out of its background, centred and converted to greyscale first
-(fmnist/inference/photo.py). A prediction is marked as uncertain if this may have failed, or if the
-result is unlike the training images.
+(fmnist/inference/photo.py). A prediction is uncertain if this conversion may have failed, or if the
+model input is out of distribution.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
-    sys.exit("run it from the project's folder: python -m tools.predict_image")
+    sys.exit("start this command in the project's folder: python -m tools.predict_image")
 
 from fmnist import cli, runs, runtime
 
@@ -28,7 +28,7 @@ class PredictError(cli.UserError):
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     add(
@@ -42,12 +42,12 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--json",
         action="store_true",
-        help="print the predictions as a JSON list instead of a table",
+        help="print the predictions as a JSON list (default: a table)",
     )
     add(
         "--figure",
         action="store_true",
-        help="draw every picture with its model input and class probabilities",
+        help="draw every picture with its model input and class probabilities (default: off)",
     )
     add(
         "--output-dir",

@@ -6,21 +6,21 @@
     curl -F files=@shoe.jpg -F files=@shirt.png http://127.0.0.1:8000/predict/batch
 
 Open http://127.0.0.1:8000 for the web page; /openapi.json describes the API. The server accepts
-connections from this machine only, unless --host says otherwise. It has no authentication: put it
-behind a proxy that has before you make it reachable for others.
+connections from this machine only, unless --host sets another address. It has no authentication:
+before other machines can reach it, put it behind a reverse proxy with authentication.
 """
 
 import argparse
 import sys
 
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
-    sys.exit("run it from the project's folder: python -m tools.serve_model")
+    sys.exit("start this command in the project's folder: python -m tools.serve_model")
 
 from fmnist import cli, runs, runtime
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the options. Exits with code 2 on a wrong one."""
+    """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
     cli.add_run_options(parser)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
-    sys.exit("run it from the project's folder: python -m tools.tune_model")
+    sys.exit("start this command in the project's folder: python -m tools.tune_model")
 
 from fmnist import cli, runtime
 from fmnist.config import MODEL_NAMES, ConfigError, TrainConfig

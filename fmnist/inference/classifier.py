@@ -19,7 +19,7 @@ from fmnist.source import CLASS_NAMES
 
 BATCH = 256
 TOP_K = 3
-OUT_OF_DISTRIBUTION = "out of distribution: unlike the training images"
+OUT_OF_DISTRIBUTION = "out of distribution: unlike the training images, or low confidence"
 
 
 class Classifier(NamedTuple):
@@ -30,7 +30,7 @@ class Classifier(NamedTuple):
         model: network that returns class probabilities.
         flips: whether to average over mirror images, see tta.views().
         shifts: whether to average over shifted images, see tta.views().
-        temperature: of the calibration; 1 for a run without evaluation.
+        temperature: calibration temperature; 1 for a run without evaluation.
         known: result of ood.fit(); None for a run without evaluation.
     """
 
@@ -128,7 +128,7 @@ def load_classifier(run: Path) -> Classifier:
 
 
 def load_evaluation(run: Path) -> dict[str, Any] | None:
-    """Return the metrics of a run; None if there are none for its last epoch. Raises RunError."""
+    """Return the metrics of a run; None if its last epoch is not evaluated. Raises RunError."""
     path = run / runs.METRICS
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""The accelerated training model: the same function and weights, in half the time.
+"""The accelerated training model: the same function and weights, computed faster.
 
     fast_model = accelerate(model, seed, step)
     fast_model.compile(...)

@@ -67,8 +67,8 @@ def open_run(
         try:
             with (
                 interrupts.message_if_killed(
-                    "train_cnn.py: the process was killed or crashed. If nobody killed it, it ran "
-                    "out of memory: close other programs or reduce --batch-size "
+                    "train_cnn.py: the process was killed or crashed, most likely because it ran "
+                    "out of memory. Close other programs or reduce --batch-size "
                     f"{config.batch_size}. {how_to_resume(run)}"
                 ),
                 interrupts.deferred() as received,
@@ -93,7 +93,7 @@ def open_run(
 
 
 class EpochSaver(keras.callbacks.Callback):
-    """A callback that saves state, history and best weights after every epoch.
+    """A callback that saves the state and the history after every epoch, and the best weights.
 
     It also raises deferred interrupts after a batch.
 
@@ -218,7 +218,7 @@ class EpochSaver(keras.callbacks.Callback):
         runs.finish(self.run)
         best = runs.chosen_epoch(config.patience, self.history)
         print(
-            f"\nKept the weights of epoch {best['epoch']} of {len(self.history)}: validation "
+            f"\nSaved the weights of epoch {best['epoch']} of {len(self.history)}: validation "
             f"accuracy {best['val_accuracy']:.2%}, validation loss {best['val_loss']:.4f}"
         )
         print(f"Saved {self.run / runs.MODEL}, {runs.HISTORY_FILE} and {runs.CONFIG}")

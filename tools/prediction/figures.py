@@ -21,7 +21,7 @@ def photographs(
     Args:
         photos: the photographs (N).
         probabilities: class probabilities (10,) of every photograph.
-        titles: of the photographs (N).
+        titles: titles (N).
         names: class names.
     """
     columns = min(2, len(photos))

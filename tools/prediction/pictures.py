@@ -49,7 +49,7 @@ def predict(
     """Return predictions of picture files, and the reasons why others cannot be read, by path.
 
     Args:
-        paths: of the files.
+        paths: paths of the picture files.
         classifier: result of classifier.load_classifier().
         figures: folder for figures of the predictions; None for no figures.
     """

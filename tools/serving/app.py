@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,19 +31,21 @@ HEADERS = {
 
 
 class ClassConfidence(BaseModel):
-    """A class and its calibrated probability."""
+    """A class and its probability."""
 
     label: str = Field(description="name of the class, one of the ten of Fashion-MNIST")
-    confidence: float = Field(description="calibrated probability of the class", ge=0, le=1)
+    confidence: float = Field(
+        description="probability of the class; calibrated if the run is evaluated", ge=0, le=1
+    )
 
 
 class Prediction(ClassConfidence):
     """The prediction for one picture."""
 
     top_k: list[ClassConfidence] = Field(description="the three most probable classes")
-    uncertain: bool = Field(description="whether there are warnings")
+    uncertain: bool = Field(description="true if there are warnings")
     warnings: list[str] = Field(description="reasons why the prediction is uncertain")
-    probabilities: dict[str, float] = Field(description="calibrated probability of every class")
+    probabilities: dict[str, float] = Field(description="probability of every class")
     model_input: str = Field(
         description="image that the network classifies: a PNG file of 28 × 28 pixels as a data URL"
     )
@@ -73,10 +76,12 @@ class ModelCard(BaseModel):
         description="accuracy on the 10,000 test images; null if the run is not evaluated"
     )
     test_accuracy_interval: list[float] | None = Field(
-        description="95 % confidence interval of the test accuracy: lower and upper limit"
+        description="95 % confidence interval of the test accuracy: lower and upper limit; null if "
+        "the run is not evaluated"
     )
     calibration_error: float | None = Field(
-        description="expected calibration error on the test images"
+        description="expected calibration error on the test images after calibration; null if the "
+        "run is not evaluated"
     )
     test_time_flips: bool = Field(
         description="whether a prediction is the mean over an image and its mirror image"
@@ -85,7 +90,8 @@ class ModelCard(BaseModel):
         description="whether a prediction is the mean over an image and its shifted copies"
     )
     uncertain_test_images: float | None = Field(
-        description="fraction of the test images whose prediction is uncertain"
+        description="fraction of the test images that are out of distribution; null if the run is "
+        "not evaluated"
     )
     trained_on: str = Field(description="training data")
     created: str | None = Field(description="date and time at which the training started")
@@ -121,7 +127,10 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         card = ModelCard(**model_card(classifier))
     except ValueError as error:
         metrics_file = classifier.run / runs.METRICS
-        raise runs.RunError(f"{metrics_file} is corrupt ({cli.one_line(error)})") from None
+        raise runs.RunError(
+            f"{metrics_file} is corrupt ({cli.one_line(error)}); create it again: "
+            f"python evaluate_model.py {shlex.quote(str(classifier.run))}"
+        ) from None
 
     async def classify(content: bytes) -> dict[str, Any]:
         """Return the fields of Prediction for the bytes of a picture. Raises PhotoError."""
@@ -132,14 +141,19 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
 
     errors = {
         413: {"model": ErrorMessage, "description": "the request exceeds the size limit"},
-        422: {"model": ErrorMessage, "description": "the request contains no readable picture"},
     }
+
+    def unprocessable(description: str) -> dict[int, Any]:
+        return {422: {"model": ErrorMessage, "description": description}}
 
     @app.post(
         "/predict",
         response_model=Prediction,
         responses={
             **errors,
+            **unprocessable(
+                "the request body is not a readable picture, or the picture is too large"
+            ),
             415: {
                 "model": ErrorMessage,
                 "description": f"the content type is none of {', '.join(TYPES)}",
@@ -170,6 +184,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         "/predict/batch",
         responses={
             **errors,
+            **unprocessable(f"the form has no field files, or more than {MAX_FILES} files"),
             400: {"model": ErrorMessage, "description": "the request is not a valid form"},
         },
     )
@@ -181,7 +196,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
             ),
         ],
     ) -> list[FilePrediction]:
-        """Classify several pictures. A file that cannot be read has an error message instead."""
+        """Classify up to 64 pictures. For an unreadable file, `error` is set instead."""
 
         async def classify_file(file: fastapi.UploadFile) -> FilePrediction:
             # The name may contain invalid characters.
@@ -216,7 +231,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: fastapi.Request, error: ClientDisconnect) -> fastapi.Response:
-        return fastapi.Response(status_code=400)  # the client has gone
+        return fastapi.Response(status_code=400)  # the client disconnected
 
     app.add_middleware(RequestSizeLimit, max_bytes=max_bytes)
     return app

@@ -44,7 +44,7 @@ class MicroBatcher:
                 except Exception as error:
                     results = [error] * len(futures)
                 for future, result in zip(futures, results, strict=True):
-                    if future.done():  # the client has gone
+                    if future.done():  # the client disconnected
                         continue
                     if isinstance(result, Exception):
                         future.set_exception(result)

@@ -210,7 +210,8 @@ def not_installed(*packages: str) -> str:
     """Return the error message for missing packages, with the command that installs them."""
     extra = EXTRAS.get(packages[0].partition(".")[0])
     requirement = f'-e ".[{extra}]"' if extra else "-r requirements.txt"
-    return f"not installed: {', '.join(packages)}; run: python -m pip install {requirement}"
+    command = f"python -m pip install {requirement} -c constraints.txt"
+    return f"not installed: {', '.join(packages)}; run: {command}"
 
 
 def one_line(message: object) -> str:

@@ -12,7 +12,6 @@ model input is out of distribution.
 import argparse
 import functools
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         runtime.configure_tensorflow()
-        from fmnist.inference.classifier import load_classifier
+        from fmnist.inference.classifier import evaluation_hint, load_classifier
         from tools.prediction import pictures
 
         paths = pictures.find(options.pictures)
@@ -87,11 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         report(f"Run: {run}")
         classifier = load_classifier(run)
         if classifier.known is None:
-            report(
-                "This run is not evaluated: confidences are not calibrated and out-of-distribution "
-                "pictures are not detected. To change that, run: "
-                f"python evaluate_model.py {shlex.quote(str(run))}"
-            )
+            report(evaluation_hint(run))
         folder = Path(options.output_dir)
         predictions, unreadable = pictures.predict(
             paths, classifier, folder if options.figure else None

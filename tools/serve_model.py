@@ -53,15 +53,16 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         runtime.configure_tensorflow()
-        from fmnist.inference.classifier import load_classifier
+        from fmnist.inference.classifier import evaluation_hint, load_classifier
         from tools.serving import app, server
 
         run = runs.find_run(options.run, options.runs_dir)
         print(f"Run: {run}")
+        classifier = load_classifier(run)
+        if classifier.known is None:
+            print(evaluation_hint(run))
         with server.listen(options.host, options.port) as listening:
-            server.serve(
-                app.create_app(load_classifier(run), round(options.max_request_mb * 1e6)), listening
-            )
+            server.serve(app.create_app(classifier, round(options.max_request_mb * 1e6)), listening)
         print("Stopped.")
 
     return cli.exit_code("serve_model.py", work)

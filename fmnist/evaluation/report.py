@@ -80,8 +80,8 @@ def headline(results: dict[str, Any]) -> str:
         both = "shifts and " if shifts else ""
         line += f"; without test-time {both}flips {scores['without_flips']['accuracy']:.2%}"
     return (
-        f"{line}. {results['uncertain']:.1%} of the test predictions are uncertain. Temperature "
-        f"scaling (temperature {results['temperature']:.2f}) changes the loss to "
+        f"{line}. {results['uncertain']:.1%} of the test images are out of distribution. "
+        f"Temperature scaling (temperature {results['temperature']:.2f}) changes the loss to "
         f"{results['calibrated_loss']:.4f} and the expected calibration error (ECE) from "
         f"{results['ece']:.3f} to {results['calibrated_ece']:.3f}."
     )

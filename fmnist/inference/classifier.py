@@ -127,6 +127,15 @@ def load_classifier(run: Path) -> Classifier:
     )
 
 
+def evaluation_hint(run: Path) -> str:
+    """Return the message for a run whose last epoch is not evaluated."""
+    return (
+        "The last epoch of this run is not evaluated: confidences are not calibrated and "
+        "out-of-distribution pictures are not detected. To change that, run: "
+        f"python evaluate_model.py {shlex.quote(str(run))}"
+    )
+
+
 def load_evaluation(run: Path) -> dict[str, Any] | None:
     """Return the metrics of a run; None if its last epoch is not evaluated. Raises RunError."""
     path = run / runs.METRICS

@@ -87,9 +87,7 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
     except Image.DecompressionBombError:
         raise PhotoError(TOO_LARGE) from None
     except UnidentifiedImageError:
-        raise PhotoError(
-            f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or corrupt"
-        ) from None
+        raise PhotoError("not a JPEG, PNG or WebP file, or corrupt") from None
     except (PhotoError, MemoryError):
         raise
     except OSError as error:

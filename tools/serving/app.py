@@ -184,7 +184,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         "/predict/batch",
         responses={
             **errors,
-            **unprocessable(f"the form has no field files, or more than {MAX_FILES} files"),
+            **unprocessable(f"the request has no form field files, or more than {MAX_FILES} files"),
             400: {"model": ErrorMessage, "description": "the request is not a valid form"},
         },
     )
@@ -255,5 +255,5 @@ def model_card(classifier: Classifier) -> dict[str, Any]:
         "online shop, in front view",
         "created": config.get("created"),
         "limits": "Suited to one item on a plain background, seen from the front. Items that are "
-        "worn or folded, and other objects, are often misclassified without a warning.",
+        "worn or folded, and other objects, are often misclassified, not always with a warning.",
     }

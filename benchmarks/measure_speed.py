@@ -10,6 +10,7 @@ installed: python -m pip install -e ".[bench]"
 """
 
 import contextlib
+import datetime
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fmnist import cli, runtime, source
+from fmnist import cli, runs, runtime, source
 from plots import BLUE, RED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -273,7 +274,7 @@ def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     training, plain = results["training"], None
     lines = [
-        f"{results['machine']}; {results['versions']}. The fastest float32 matrix product has "
+        f"{results['versions']}. The fastest float32 matrix product has "
         f"{results['limit']['median'] / 1e9:.0f} GFLOP/s "
         f"(spread {results['limit']['spread']:.0%}).",
         "",
@@ -313,8 +314,9 @@ def table(results: dict[str, Any]) -> str:
             f"{row['p99']:.2f} |"
         )
     start, memory = results["start_up"], results["memory"]
-    largest = results["by_images"][SIZES[-1]]
-    deviation = max(abs(cost / largest - 1) for cost in results["by_images"].values())
+    # The keys of a JSON object are texts.
+    by_images = {int(images): cost for images, cost in results["by_images"].items()}
+    deviation = max(abs(cost / by_images[SIZES[-1]] - 1) for cost in by_images.values())
     lines += [
         "",
         f"`--help` takes {start['help']:.1f} s. The first batch is trained after "
@@ -450,8 +452,10 @@ def main(argv: list[str] | None = None) -> int:
         source.find()  # downloads the data before the measurements
         begin = time.perf_counter()
         results = {
-            "machine": runtime.processor(),
+            "processor": runtime.processor(),
             "versions": versions(),
+            "commit": runs.commit(),
+            "date": datetime.date.today().isoformat(),
             **measure_start_up(),
             **measure_training(),
             **measure_prediction(),

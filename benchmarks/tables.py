@@ -15,14 +15,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, leaderboard
+from benchmarks import ablations, leaderboard, measure_speed
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
 from tools.comparison.contestants import CONTESTANTS, label_of
 from tools.comparison.results import load_result
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/results.md", "docs/experiments.md", "pretrained/best/README.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/experiments.md",
+    "docs/performance.md",
+    "pretrained/best/README.md",
+)
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 NOT_RECORDED = "not recorded"
 
@@ -32,6 +38,7 @@ def tables() -> dict[str, str]:
     docs = ROOT / "docs"
     entries = leaderboard.up_to_date(json.loads((docs / "leaderboard.json").read_text()))
     compared = comparison_results(docs / "comparison")
+    speed = json.loads((docs / "speed.json").read_text())
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     return {
         "recipes": recipes_table(entries, compared.get("classic", [])),
@@ -40,6 +47,7 @@ def tables() -> dict[str, str]:
         "published": leaderboard.published_table(),
         "comparison": comparison_table(compared)
         + source_line("`docs/comparison`", flattened(compared)),
+        "speed": measure_speed.table(speed) + source_line("`docs/speed.json`", [speed]),
         "pretrained": metrics_table(json.loads((runs.PRETRAINED / runs.METRICS).read_text())),
         "ablations": ablations.table(changes)
         + source_line("`docs/ablations.json`", changes.values()),

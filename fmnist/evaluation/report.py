@@ -48,7 +48,7 @@ def write(
             html_report.table(CLASS_SCORES, class_rows(results)),
             html_report.heading("Settings"),
             html_report.table(
-                ["", ""], ((key, json.dumps(value)) for key, value in config.items())
+                ["setting", "value"], ((key, json.dumps(value)) for key, value in config.items())
             ),
         ],
     )

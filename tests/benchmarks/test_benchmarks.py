@@ -48,7 +48,7 @@ def results():
         for name in measure_speed.PREDICTION
     }
     return {
-        "machine": "a processor",
+        "processor": "a processor",
         "versions": "a Python",
         "limit": {"median": 1.6e11, "spread": 0.02},
         "training": training,
@@ -75,6 +75,11 @@ def test_the_table_has_relative_times_and_names_missing_packages(results):
     assert "onnx is not installed" in row(results, "ONNX Runtime")
     assert "epochs with 11,000 images" in measure_speed.table(results)
     assert "No epoch stalled." in measure_speed.table(results)
+
+
+def test_the_table_of_saved_results_is_the_same(results):
+    saved = json.loads(json.dumps(results))
+    assert measure_speed.table(saved) == measure_speed.table(results)
 
 
 def test_the_table_marks_large_spreads_and_names_stalled_epochs(results):

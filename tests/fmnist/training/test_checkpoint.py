@@ -162,7 +162,7 @@ def test_a_finished_run_is_not_trained_again(synthetic_dataset, tmp_path, capsys
     assert train_cnn.main(["--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out and (run / "model.keras").read_bytes() == before
     assert train_cnn.main(["--resume", "--runs-dir", str(tmp_path)]) == 1
-    assert "no unfinished run" in capsys.readouterr().err
+    assert "no resumable run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

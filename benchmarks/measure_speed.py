@@ -395,16 +395,16 @@ def figure_of(results: dict[str, Any]) -> Figure:
         color="white",
     )
     bars.invert_yaxis()
-    bars.set(xlabel="Time per image, µs", title="One epoch of training with validation")
+    bars.set(xlabel="Time per image, µs", title="Training time (median and interquartile range)")
     curves.plot(
-        results["by_images"].keys(),
+        [int(images) for images in results["by_images"]],
         results["by_images"].values(),
         "o-",
         color=BLUE,
         label="by number of images, batch size 256",
     )
     curves.plot(
-        results["by_batch"].keys(),
+        [int(batch_size) for batch_size in results["by_batch"]],
         results["by_batch"].values(),
         "s--",
         color=RED,
@@ -415,7 +415,7 @@ def figure_of(results: dict[str, Any]) -> Figure:
         xlabel="Number of images, or batch size",
         ylabel="Time per image, µs",
         ylim=(0, None),
-        title="Training time per image of dropout_cnn in this project",
+        title="dropout_cnn, this project",
     )
     ticks = (*BATCHES[::2], *SIZES[::3])
     curves.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -168,14 +168,15 @@ def main(argv: list[str] | None = None) -> int:
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
         for name in ("base", *(options.changes or CHANGES)):
             config = config_of(name)
-            new = {
-                "settings": config.result_settings(),
-                "accuracies": {},
-                "commit": runs.commit(),
-                "processor": runtime.processor(),
-                "date": datetime.date.today().isoformat(),
-            }
-            entry = entries.setdefault(name, new)
+            if name not in entries:
+                entries[name] = {
+                    "settings": config.result_settings(),
+                    "accuracies": {},
+                    "commit": runs.commit(),
+                    "processor": runtime.processor(),
+                    "date": datetime.date.today().isoformat(),
+                }
+            entry = entries[name]
             for seed in range(options.seeds):
                 if str(seed) not in entry["accuracies"]:
                     named = dataclasses.replace(

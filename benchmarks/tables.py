@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ablations, leaderboard, measure_speed
+from benchmarks.measure_speed import ROOT
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
 from tools.comparison.contestants import CONTESTANTS, label_of
 from tools.comparison.results import load_result
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     "README.md",
     "docs/results.md",
@@ -193,10 +193,9 @@ def source_line(source: str, measured: Iterable[dict[str, Any]]) -> str:
         values = (
             next((entry[key] for key in keys if entry.get(key)), NOT_RECORDED) for entry in measured
         )
-        values = dict.fromkeys(str(value).removesuffix("+") for value in values)
-        return ", ".join(values)
+        return ", ".join(dict.fromkeys(values))
 
-    commits = re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}\b", r"\1", recorded("commit"))
+    commits = re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}", r"\1", recorded("commit"))
     return (
         f"\nSource: {source}; commit: {commits}; processor: {recorded('processor', 'machine')}; "
         f"date: {recorded('date')}.\n"

@@ -221,7 +221,12 @@ def test_plateau_halves_the_learning_rate_when_the_loss_stops_falling(
     ],
     ids=lambda option: option[0],
 )
-def test_every_option_changes_the_weights(synthetic_dataset, tmp_path, option, plain=[]):  # noqa: B006
+def test_every_option_changes_the_weights(
+    synthetic_dataset,
+    tmp_path,
+    option,
+    plain=[],  # noqa: B006
+):
     if not plain:  # trained once for all options
         plain.append(weights(train(tmp_path, "--epochs", "1", name="plain")))
     assert not np.array_equal(plain[0], weights(train(tmp_path, "--epochs", "1", *option)))

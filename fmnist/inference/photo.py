@@ -1,10 +1,11 @@
 """Convert a photograph to a model input: an image like those of Fashion-MNIST.
 
-Such an image has 28 × 28 pixels; the object is light on black and fills the frame. The data set was
-made from product pictures on a white background: trimmed, scaled to 28 pixels on the longest edge,
-centred, inverted and converted to greyscale (https://arxiv.org/abs/1708.07747, section 2), and each
-image was stretched to the full range of grey values. Photographs have any background. This module
-estimates the background and cuts out the object, which differs from it in colour or brightness.
+Such an image has 28 × 28 pixels; the object is light on black and fills the frame. The data set
+was made from product pictures on a white background: trimmed, scaled to 28 pixels on the longest
+edge, centred, inverted and converted to greyscale (https://arxiv.org/abs/1708.07747, section 2),
+and each image was stretched to the full range of grey values. A photograph may have any background.
+This module estimates the background and cuts out the object, which differs from it in colour or
+brightness.
 """
 
 import functools

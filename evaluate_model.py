@@ -50,7 +50,7 @@ def evaluate(
     import data
     import plots
     from fmnist.evaluation import metrics, ood, report, tta
-    from fmnist.networks import class_probabilities
+    from fmnist.networks import class_probabilities, training_conditions
     from fmnist.source import CLASS_NAMES
 
     # Load the model and the data.
@@ -119,7 +119,12 @@ def evaluate(
 
     # Plot the figures.
     figures = plots.evaluation_figures(
-        history, results, dataset.test, probabilities["test"], calibrated
+        history,
+        results,
+        dataset.test,
+        probabilities["test"],
+        calibrated,
+        training_conditions(model, config["augment"]),
     )
 
     # Write the results. If an error occurs, the folder stays as it was.

@@ -21,6 +21,7 @@ from fmnist.source import CLASS_NAMES
 # Two colours of Paul Tol's vibrant scheme, which is safe for colour-blind readers.
 BLUE, RED = "#0077BB", "#CC3311"
 CORRECT_COLOUR, WRONG_COLOUR = BLUE, RED
+GREYSCALE = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
 MIN_BIN_IMAGES = 20  # the accuracy of a bin with fewer images is too uncertain to plot
 
 
@@ -30,6 +31,7 @@ def evaluation_figures(
     test: tuple[np.ndarray, np.ndarray],
     uncalibrated: np.ndarray,
     probabilities: np.ndarray,
+    training_conditions: Sequence[str],
 ) -> dict[str, Figure]:
     """Return all figures of evaluate_model.py by name.
 
@@ -39,12 +41,13 @@ def evaluation_figures(
         test: images and labels of the test set.
         uncalibrated: class probabilities of the test images before temperature scaling.
         probabilities: class probabilities of the test images after temperature scaling.
+        training_conditions: see curves().
     """
     images, labels = test
     correct = probabilities.argmax(axis=1) == labels
     examples = np.concatenate([np.flatnonzero(correct)[:4], np.flatnonzero(~correct)[:4]])
     return {
-        "curves": curves(history, results["kept_epoch"]),
+        "curves": curves(history, results["kept_epoch"], training_conditions),
         "confusion_matrix": confusion_matrix(np.array(results["confusion_matrix"]), CLASS_NAMES),
         "predictions": predictions(images[:30], labels[:30], probabilities[:30], CLASS_NAMES),
         "correct_and_wrong": correct_and_wrong(images, labels, probabilities, CLASS_NAMES),
@@ -61,26 +64,38 @@ def evaluation_figures(
     }
 
 
-def curves(history: list[dict[str, float]], saved_epoch: int) -> Figure:
-    """Plot accuracy and loss over the epochs.
+def curves(
+    history: list[dict[str, float]], saved_epoch: int, training_conditions: Sequence[str]
+) -> Figure:
+    """Plot accuracy and loss over the epochs, and the learning rate if it changes.
 
     Args:
-        history: a dict per epoch with epoch, accuracy, val_accuracy, loss and val_loss.
+        history: a dict per epoch with epoch, accuracy, val_accuracy, loss, val_loss and
+            learning_rate.
         saved_epoch: the epoch whose weights were saved.
+        training_conditions: what makes training harder than validation, such as "dropout".
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    epochs = [row["epoch"] for row in history]
+    epochs, rates = ([row[key] for row in history] for key in ("epoch", "learning_rate"))
     marker = "o" if len(epochs) < 3 else None  # a line through a single point is invisible
-    for axes, key, title in zip(
-        figure.subplots(1, 2), ("accuracy", "loss"), ("Accuracy", "Loss"), strict=True
-    ):
+    conditions = ", with " + " and ".join(training_conditions) if training_conditions else ""
+    if len(set(rates)) > 1:
+        figure = Figure(figsize=(12, 4), layout="constrained")
+        *panels, rate_panel = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+        rate_panel.plot(epochs, rates, color="0.2", marker=".")
+        rate_panel.set(
+            ylabel="Learning rate at the end of the epoch", title="Learning rate", ylim=(0, None)
+        )
+    else:
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        panels = figure.subplots(1, 2)
+    for axes, key, title in zip(panels, ("accuracy", "loss"), ("Accuracy", "Loss"), strict=True):
         axes.plot(
             epochs,
             [row[key] for row in history],
             color=BLUE,
             marker=marker,
             linestyle="--",
-            label="training",
+            label=f"training{conditions}",
         )
         axes.plot(
             epochs,
@@ -96,10 +111,12 @@ def curves(history: list[dict[str, float]], saved_epoch: int) -> Figure:
             linestyle=":",
             label=f"saved weights (epoch {saved_epoch})",
         )
-        axes.set(xlabel="Epoch", ylabel=title, title=f"{title} during training")
+        axes.set(ylabel=title, title=f"{title} during training")
+        axes.legend()
+    for axes in figure.axes:
+        axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend()
     return figure
 
 
@@ -172,9 +189,10 @@ def predictions(
 ) -> Figure:
     """Show every image with its predicted class and confidence, and the true class if wrong."""
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(1.75 * columns, 2.15 * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    _draw_images(grid, images, labels, probabilities, names)
+    height = 2.15 * rows + 0.5
+    figure = Figure(figsize=(1.75 * columns, height))
+    axes = figure.add_axes((0, 0, 1, 1 - 0.4 / height))
+    _draw_images(axes, (rows, columns), images, labels, probabilities, names)
     figure.suptitle("Predicted class and confidence (blue: correct, red: wrong)")
     return figure
 
@@ -188,21 +206,20 @@ def correct_and_wrong(
     rows: int = 3,
 ) -> Figure:
     """Show the first correct predictions on the left and the first wrong ones on the right."""
-    figure = Figure(figsize=(11, 1.8 * rows + 0.5), layout="constrained")
+    height = 1.8 * rows + 0.5
+    figure = Figure(figsize=(11, height))
     correct = probabilities.argmax(axis=1) == labels
-    for side, selected, title, colour in zip(
-        figure.subfigures(1, 2, wspace=0.05),
-        (correct, ~correct),
-        ("Correct predictions", "Wrong predictions"),
-        (CORRECT_COLOUR, WRONG_COLOUR),
-        strict=True,
+    for left, selected, title, colour in (
+        (0, correct, "Correct predictions", CORRECT_COLOUR),
+        (0.51, ~correct, "Wrong predictions", WRONG_COLOUR),
     ):
+        axes = figure.add_axes((left, 0, 0.49, 1 - 0.4 / height))
         indices = np.flatnonzero(selected)[: rows * columns]
-        side.suptitle(
+        selection = images[indices], labels[indices], probabilities[indices]
+        _draw_images(axes, (rows, columns), *selection, names)
+        axes.set_title(
             f"{title}: {selected.sum():,} of {len(labels):,}", color=colour, fontweight="bold"
         )
-        grid = side.subplots(rows, columns)
-        _draw_images(grid, images[indices], labels[indices], probabilities[indices], names)
     return figure
 
 
@@ -233,7 +250,8 @@ def class_bars(
     """Plot the class probabilities beside each image; the predicted class is coloured."""
     columns = 2
     rows = max(1, -(-len(images) // columns))
-    figure = Figure(figsize=(12, 2.5 * rows), layout="constrained")
+    figure = Figure(figsize=(12, 2.5 * rows))
+    figure.subplots_adjust(0, 0.18 / rows, 0.985, 1 - 0.18 / rows, 0.35, 0.5)
     grid = figure.subplots(
         rows, 2 * columns, squeeze=False, width_ratios=[1, 1.6] * columns
     ).reshape(-1, 2)
@@ -243,10 +261,12 @@ def class_bars(
     for (image_axes, bar_axes), image, label, image_probabilities in zip(
         grid, images, labels, probabilities, strict=False
     ):
-        _draw_image(image_axes, image, label, image_probabilities, names)
-        predicted = image_probabilities.argmax()
+        title, colour = _title(label, image_probabilities, names)
+        image_axes.imshow(image[..., 0], **GREYSCALE)
+        image_axes.axis("off")
+        image_axes.set_title(title, color=colour, fontsize=10)
         colours = ["0.7"] * len(names)
-        colours[predicted] = CORRECT_COLOUR if predicted == label else WRONG_COLOUR
+        colours[image_probabilities.argmax()] = colour
         bar_axes.barh(names, image_probabilities, color=colours)
         bar_axes.invert_yaxis()
         bar_axes.set(xlim=(0, 1), xlabel="Class probability")
@@ -318,30 +338,33 @@ def calibration(
 
 
 def _draw_images(
-    grid: np.ndarray,
+    axes: Axes,
+    shape: tuple[int, int],
     images: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
 ) -> None:
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, label, image_probabilities in zip(
-        grid.flat, images, labels, probabilities, strict=False
-    ):
-        _draw_image(axes, image, label, image_probabilities, names)
+    """Draw up to rows · columns images with their titles in one axes.
 
-
-def _draw_image(
-    axes: Axes, image: np.ndarray, label: int, probabilities: np.ndarray, names: Sequence[str]
-) -> None:
-    predicted = probabilities.argmax()
-    correct = predicted == label
-    axes.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    An axes per image would take several times as long.
+    """
+    rows, columns = shape
+    width, height, title_height = 1.1, 1.35, 0.33  # of a cell, in image widths
+    for index, image in enumerate(images):
+        left, top = index % columns * width, index // columns * height + title_height
+        axes.imshow(image[..., 0], extent=(left, left + 1, top + 1, top), **GREYSCALE)
+        title, colour = _title(labels[index], probabilities[index], names)
+        position = left + 0.5, top - 0.04
+        axes.text(*position, title, color=colour, fontsize=10, ha="center", va="bottom")
+    axes.set(xlim=(0.95 - width, columns * width - 0.05), ylim=(rows * height, 0), aspect="equal")
     axes.axis("off")
-    axes.set_title(
-        f"{names[predicted]} {probabilities[predicted]:.0%}"
-        + ("\n" if correct else f"\ntrue: {names[label]}"),
-        color=CORRECT_COLOUR if correct else WRONG_COLOUR,
-        fontsize=10,
-    )
+
+
+def _title(label: int, probabilities: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
+    """Return the title of an image and its colour; a wrong prediction names the true class."""
+    predicted = probabilities.argmax()
+    title = f"{names[predicted]} {probabilities[predicted]:.0%}"
+    if predicted == label:
+        return title, CORRECT_COLOUR
+    return f"{title}\ntrue: {names[label]}", WRONG_COLOUR

@@ -29,6 +29,21 @@ def members_of(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model.layers if isinstance(layer, keras.Sequential)] or [model]
 
 
+def training_conditions(model: keras.Model, augment: str) -> list[str]:
+    """Return what makes training harder than validation: dropout, augmentation, both or nothing.
+
+    Args:
+        model: a trained network.
+        augment: the setting `augment` of its training.
+    """
+    conditions = []
+    if any(isinstance(layer, layers.Dropout) and layer.rate > 0 for layer in layers_of(model)):
+        conditions.append("dropout")
+    if augment != "none":
+        conditions.append("augmentation")
+    return conditions
+
+
 def class_probabilities(run: Path, model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
     """Return the class probabilities (N, 10) that the model of a run predicts.
 

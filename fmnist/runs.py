@@ -49,6 +49,7 @@ EVALUATION_SETTINGS = {
     "val_size": int,
     "limit": int | None,
     "data_dir": str | None,
+    "augment": str,
     "fingerprint": str,
 }
 Row = dict[str, float]  # an epoch of a history, with the keys HISTORY

@@ -26,4 +26,4 @@ def image_axes(figure):
 
 def image_arrays(figure):
     """Return the images of a figure as arrays."""
-    return [axes.images[0].get_array() for axes in image_axes(figure)]
+    return [image.get_array() for axes in figure.axes for image in axes.images]

@@ -21,6 +21,7 @@ HISTORY = [
         "val_accuracy": 0.4 + epoch / 20,
         "loss": 2 / epoch,
         "val_loss": 2.5 / epoch,
+        "learning_rate": 0.01,
     }
     for epoch in (1, 2, 3, 4)
 ]
@@ -28,7 +29,7 @@ HISTORY = [
 
 @pytest.mark.parametrize("history", [HISTORY, HISTORY[:1]])
 def test_curves_show_the_history_and_mark_the_saved_epoch(history):
-    figure = plots.curves(history, saved_epoch=1)
+    figure = plots.curves(history, saved_epoch=1, training_conditions=[])
     assert pixels(figure).std() > 10
     for axes, key in zip(figure.axes, ("accuracy", "loss"), strict=True):
         training, validation, saved_epoch = axes.lines
@@ -37,6 +38,19 @@ def test_curves_show_the_history_and_mark_the_saved_epoch(history):
         assert set(saved_epoch.get_xdata()) == {1}
         assert axes.get_xlabel() and axes.get_ylabel()
         assert len(history) > 1 or training.get_marker() == "o"
+        assert training.get_label() == "training"
+
+
+def test_curves_show_a_learning_rate_that_changes_and_the_conditions_of_training():
+    history = [
+        row | {"learning_rate": rate} for row, rate in zip(HISTORY, (1, 3, 2, 0), strict=True)
+    ]
+    figure = plots.curves(history, 4, ["dropout", "augmentation"])
+    accuracy, _, rate = figure.axes
+    assert list(rate.lines[0].get_ydata()) == [1, 3, 2, 0]
+    assert "earning rate" in rate.get_ylabel() and rate.get_xlabel() == "Epoch"
+    assert accuracy.lines[0].get_label() == "training, with dropout and augmentation"
+    assert pixels(figure).std() > 10
 
 
 def test_the_confusion_matrix_shows_counts_coloured_by_fractions():
@@ -50,15 +64,19 @@ def test_the_confusion_matrix_shows_counts_coloured_by_fractions():
 
 def test_correct_predictions_are_blue_and_wrong_predictions_are_red():
     figure = plots.predictions(IMAGES[:10], LABELS[:10], PROBABILITIES[:10], NAMES)
-    assert len(image_axes(figure)) == 10
-    for axes, image, label, image_probabilities, correct in zip(
-        image_axes(figure), IMAGES[:10], LABELS[:10], PROBABILITIES[:10], CORRECT[:10], strict=True
+    (axes,) = image_axes(figure)
+    np.testing.assert_array_equal(image_arrays(figure), IMAGES[:10, ..., 0])
+    for text, shown, label, image_probabilities, correct in zip(
+        axes.texts, axes.images, LABELS[:10], PROBABILITIES[:10], CORRECT[:10], strict=True
     ):
-        np.testing.assert_array_equal(axes.images[0].get_array(), image[..., 0])
-        title = axes.get_title()
+        title = text.get_text()
         assert f"{NAMES[image_probabilities.argmax()]} {image_probabilities.max():.0%}" in title
         assert (f"true: {NAMES[label]}" in title) == (not correct)
-        assert to_hex(axes.title.get_color()).upper() == (plots.BLUE if correct else plots.RED)
+        assert to_hex(text.get_color()).upper() == (plots.BLUE if correct else plots.RED)
+        # The title is centred above its image.
+        left, right, _, top = shown.get_extent()
+        assert text.get_position()[0] == pytest.approx((left + right) / 2)
+        assert 0 < top - text.get_position()[1] < 0.1
     assert pixels(figure).std() > 10
 
 

@@ -11,7 +11,8 @@ from fmnist import cli, html_report, runs
 SCORES = ("", "accuracy", "loss", "ECE", "calibrated loss", "calibrated ECE", "images")
 CLASS_SCORES = ("", "precision", "recall", "F1", "images")
 CAPTIONS = {
-    "curves": "Training curves. The dotted line marks the epoch whose weights were saved.",
+    "curves": "Learning curves, and the learning rate if it changes. The dotted line marks the "
+    "epoch whose weights were saved.",
     "confusion_matrix": "Confusion matrix of the test set. Rows are true classes, columns are "
     "predicted classes.",
     "predictions": "The first test images with predicted class and confidence; the true class is "

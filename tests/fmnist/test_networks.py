@@ -1,8 +1,20 @@
 import numpy as np
 import pytest
 
-from fmnist.networks import initialise, mobilenet_backbone, pretrained_weights, set_backbone_weights
+from fmnist.networks import (
+    initialise,
+    mobilenet_backbone,
+    pretrained_weights,
+    set_backbone_weights,
+    training_conditions,
+)
 from model import build_model
+
+
+def test_training_conditions_name_dropout_and_augmentation():
+    assert training_conditions(build_model("dropout_cnn"), "flip") == ["dropout", "augmentation"]
+    assert training_conditions(build_model("dropout_cnn", 2), "none") == ["dropout"]
+    assert training_conditions(build_model("deep_cnn"), "none") == []  # dropout layers of rate 0
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constrain
 help:
 	@echo 'Usage: make TARGET [ARGS="options of the command"]'
 	@echo
-	@echo "make train            train the default network (about 8 minutes)"
+	@echo "make train            train the default network (about one minute)"
 	@echo "make evaluate         evaluate the newest run on the test set and plot the results"
 	@echo "make explore          analyse the data set and plot the results"
 	@echo "make compare          train and compare all networks, recipes and baselines (hours)"

@@ -1,14 +1,13 @@
 """Train a convolutional network on Fashion-MNIST with early stopping.
 
-    python train_cnn.py                             default network, about eight minutes
-    python train_cnn.py --recipe quick              higher accuracy in about one minute
+    python train_cnn.py                             default network, about one minute
+    python train_cnn.py --recipe quick              other network and settings, more accurate
     python train_cnn.py --model gap_cnn --seed 1    another network, another random seed
     python train_cnn.py --limit 6000 --epochs 3     short trial on 6,000 images
     python train_cnn.py --resume                    resume the newest interrupted run
 
-Writes a run directory to runs/ with the weights, the training history and all settings.
-
-From Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the path of the run directory.
+Writes a run directory to runs/ with the weights, the training history and all settings. From
+Python: train(TrainConfig(model="gap_cnn", epochs=3)) returns the path of the run directory.
 """
 
 import dataclasses
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fmnist import atomic_io, cli, runs, runtime
+from fmnist import atomic_io, cli, recipe_results, runs, runtime
 from fmnist.config import TrainConfig, parse_arguments
 
 STEPS_PER_EXECUTION = 32  # training steps per call from Python into TensorFlow
@@ -141,7 +140,8 @@ def main(argv: list[str] | None = None) -> int:
             newest = options.resume is True
             run = runs.newest(options.runs_dir, finished=False) if newest else Path(options.resume)
             run = resume(run, options.data_dir)
-        print(f"Next: python evaluate_model.py {shlex.quote(str(run))}")
+        others = recipe_results.other_recipes(runs.load_config(run).get("recipe"))
+        print(*others, f"Next: python evaluate_model.py {shlex.quote(str(run))}", sep="\n")
 
     return cli.exit_code("train_cnn.py", work)
 

@@ -41,10 +41,10 @@ EPOCHS = 8
 # Options of short trainings that together use everything that a checkpoint has to store: learning
 # rate schedules, averaged weights, early stopping, augmentation.
 TRAININGS = {
-    "dropout_cnn": "--patience 3",
+    "dropout_cnn": "--optimizer adam --schedule plateau --ema-epochs 0.5 --patience 3",
     "batchnorm_cnn": "--schedule one-cycle --ema-epochs 2 --patience 0",
     "gap_cnn": "--schedule cosine --augment flip+shift --ema-epochs 0 --patience 0",
-    "lenet_l2": "--schedule constant --label-smoothing 0.1 --batch-size 32 --patience 0",
+    "lenet_l2": "--schedule constant --learning-rate 0.001 --batch-size 32 --patience 0",
     "allconv_cnn": "--recipe quick --augment flip+shift+erase",
 }
 Outcome = tuple[list[runs.Row], list[np.ndarray]]  # history and weights of a finished run

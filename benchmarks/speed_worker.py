@@ -21,9 +21,12 @@ import numpy as np
 from benchmarks.processes import in_own_process
 from fmnist import runtime
 from fmnist.config import TrainConfig
+from fmnist.recipes import ADAM
 
 LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
+# Plain Keras trains with Adam at a constant learning rate and without flips.
+SETTINGS = {**ADAM, "schedule": "constant", "augment": "none"}
 Program = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # function of a turn, and facts
 
 
@@ -75,7 +78,7 @@ def plain_epoch() -> Program:
 
 def project_training(name: str) -> Program:
     """Train as train_cnn.py does, but without flips, which plain Keras does not have either."""
-    config = TrainConfig(model=name, limit=LIMIT, augment="none")
+    config = TrainConfig(**SETTINGS, model=name, limit=LIMIT)
     runtime.configure_tensorflow(config.seed, concurrent_operations=2)
     import data
 
@@ -159,7 +162,8 @@ def project_cost() -> Program:
             part = data.Part(*(array[:images] for array in everything))
             unused = data.Part(*(array[:10] for array in part))
             dataset = data.Dataset(part, unused, unused, "", "")
-            set_ups[images, batch_size] = set_up(TrainConfig(batch_size=batch_size), dataset)
+            config = TrainConfig(**SETTINGS | {"augment": "flip", "batch_size": batch_size})
+            set_ups[images, batch_size] = set_up(config, dataset)
         _, fast_model, training, _, _ = set_ups[images, batch_size]
         return timed_fit(fast_model, images, x=training, shuffle=False)
 

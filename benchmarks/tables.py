@@ -20,7 +20,7 @@ from benchmarks.measure_speed import ROOT
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
 from tools.comparison.contestants import CONTESTANTS, label_of
-from tools.comparison.results import load_result
+from tools.comparison.results import is_current, load_result
 
 PAGES = (
     "README.md",
@@ -41,7 +41,7 @@ def tables() -> dict[str, str]:
     speed = json.loads((docs / "speed.json").read_text())
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     return {
-        "recipes": recipes_table(entries, compared.get("classic", [])),
+        "recipes": recipes_table(entries),
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),
         "published": leaderboard.published_table(),
@@ -63,56 +63,29 @@ def comparison_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
             recorded = result["settings"]
             own = {key: recorded.get(key) for key in ("seed", "val_size", "limit")}
             own |= {"weights": recorded.get("weights")} if name == "mobilenet" else {}
-            if TrainConfig(**(settings or {}), **own).gives_the_same_as(recorded):
+            if is_current(name, TrainConfig(**(settings or {}) | own), recorded):
                 results.setdefault(name, []).append(result)
     return results
 
 
-def recipes_table(
-    entries: dict[str, dict[str, dict[str, Any]]], classic: list[dict[str, Any]]
-) -> str:
-    """Return the table of README.md: the recipes of the leaderboard after the default command.
-
-    Args:
-        entries: of the leaderboard, by row and seed.
-        classic: results of the default command in the comparison.
-    """
+def recipes_table(entries: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return the table of README.md: the recipes, from the entries of the leaderboard."""
     lines = [
         "| command | test accuracy, % | with test-time flips, % | training time | parameters | "
         "seeds |",
         "|---" * 6 + "|",
     ]
-    if classic:
-        # The comparison may train several networks at a time: its seconds are not those of a
-        # training that has both cores.
-        lines.append(
-            row_of(
-                "python train_cnn.py",
-                mean([result["accuracy"] for result in classic]),
-                NOT_RECORDED,
-                NOT_RECORDED,
-                f"{classic[0]['parameters']:,}",
-                str(len(classic)),
-            )
-        )
     for name, summary in leaderboard.summaries(entries).items():
-        flags = " ".join(leaderboard.ROWS[name].config.to_flags())
-        lines.append(
-            row_of(
-                f"python train_cnn.py {flags}",
-                leaderboard.percent(summary, "accuracy_without_flips"),
-                leaderboard.percent(summary, "accuracy"),
-                duration(summary["seconds"]),
-                f"{summary['parameters']:,}",
-                str(summary["n"]),
-            )
+        cells = (
+            f"`{leaderboard.command(name)}`",
+            leaderboard.percent(summary, "accuracy_without_flips"),
+            leaderboard.percent(summary, "accuracy"),
+            cli.duration(summary["seconds"]),
+            f"{summary['parameters']:,}",
+            str(summary["n"]),
         )
-    measured = [*flattened(entries), *classic]
-    return (
-        "\n".join(lines)
-        + "\n"
-        + source_line("`docs/leaderboard.json`, `docs/comparison`", measured)
-    )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" + source_line("`docs/leaderboard.json`", flattened(entries))
 
 
 def comparison_table(compared: dict[str, list[dict[str, Any]]]) -> str:
@@ -160,20 +133,10 @@ def metrics_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def row_of(command: str, *cells: str) -> str:
-    """Return a row of a Markdown table that starts with a command."""
-    return f"| `{command}` | {' | '.join(cells)} |"
-
-
 def mean(values: list[float]) -> str:
     """Return mean ± standard deviation of fractions, in percent."""
     text = f"{100 * statistics.mean(values):.2f}"
     return f"{text} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else text
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def flattened(entries: dict[str, Any]) -> list[dict[str, Any]]:

@@ -214,6 +214,11 @@ def not_installed(*packages: str) -> str:
     return f"not installed: {', '.join(packages)}; run: {command}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as text, in minutes from 100 seconds on."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
 def one_line(message: object) -> str:
     """Return a text, or the message of an exception, as one line."""
     if isinstance(message, OSError) and message.strerror:

@@ -38,6 +38,8 @@ AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase")
 PLACES = ("runs_dir", "name", "data_dir")  # settings that do not change the result
 # Former names of settings, still accepted on the command line and in config.json.
 OLD_NAMES = {"members": "ensemble_size", "easy_every": "prune_every"}
+# Settings that the oldest records lack, with the values of trainings before the setting existed.
+ADDED_LATER = {"ensemble_size": 1, "prune_every": 1}
 # The argument groups of `--help`.
 DATA, MODEL, OPTIMISATION = "data", "model", "optimisation"
 REGULARISATION, TRAINING, RUN = "regularisation", "training", "run"
@@ -65,7 +67,8 @@ def setting(
     """Return a field of TrainConfig.
 
     Args:
-        default: value in the recipe `classic`; a setting whose default is None accepts None.
+        default: value if the recipe does not contain the setting; a setting whose default is None
+            accepts None.
         group: argument group in the help text, one of GROUPS.
         help: complete phrase; the default is appended to it.
         low: smallest valid number.
@@ -115,14 +118,14 @@ class TrainConfig:
         below=100,
         metavar="N",
     )
-    epochs: int = setting(50, TRAINING, "maximum number of epochs", low=1, below=1e6, metavar="N")
+    epochs: int = setting(14, TRAINING, "maximum number of epochs", low=1, below=1e6, metavar="N")
     batch_size: int = setting(
         256, OPTIMISATION, "number of images per training step", low=1, metavar="N"
     )
     learning_rate: float = setting(
-        3e-3, OPTIMISATION, "peak learning rate", low=1e-9, below=FLOAT32_MAX, metavar="RATE"
+        0.01, OPTIMISATION, "peak learning rate", low=1e-9, below=FLOAT32_MAX, metavar="RATE"
     )
-    optimizer: str = setting("adam", OPTIMISATION, "optimizer to use", choices=OPTIMIZERS)
+    optimizer: str = setting("muon", OPTIMISATION, "optimizer to use", choices=OPTIMIZERS)
     weight_decay: float = setting(
         0.0,
         REGULARISATION,
@@ -132,7 +135,7 @@ class TrainConfig:
         metavar="RATE",
     )
     schedule: str = setting(
-        "plateau",
+        "one-cycle",
         OPTIMISATION,
         "learning rate schedule: constant; plateau (halved when the validation loss stops "
         "falling); cosine (falls to zero over --epochs); one-cycle (warm-up, then falls to zero)",
@@ -148,7 +151,7 @@ class TrainConfig:
         metavar="N",
     )
     ema_epochs: float = setting(
-        0.5,
+        0.0,
         OPTIMISATION,
         "time constant, in epochs, of the exponential moving average of the weights that is "
         "validated and saved; 0 turns averaging off",
@@ -159,7 +162,8 @@ class TrainConfig:
     dropout: float | None = setting(
         None,
         REGULARISATION,
-        "dropout rate before the last layer; the rate between convolutions is half of it",
+        "dropout rate before the last layer; the rate between convolutions is half of it (default: "
+        f"{RECIPES['classic']['dropout']:g} for dropout_cnn, otherwise that of the network)",
         low=0,
         below=1,
         metavar="RATE",
@@ -198,7 +202,7 @@ class TrainConfig:
         metavar="imagenet|FILE",
     )
     label_smoothing: float = setting(
-        0.0,
+        0.03,
         REGULARISATION,
         "label smoothing of the training loss",
         low=0,
@@ -217,7 +221,7 @@ class TrainConfig:
         "flip", REGULARISATION, "augmentation of the training images", choices=AUGMENTATIONS
     )
     prune_every: int = setting(
-        1,
+        2,
         TRAINING,
         "data pruning: train on each easy image (the 75 %% with the lowest loss) in every N-th "
         "epoch only; 1 uses all images in every epoch",
@@ -254,9 +258,9 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # the recipe comes first
+        for field in dataclasses.fields(self):  # recipe and model come first
             value = getattr(self, field.name)
-            value = default_of(field, self.recipe) if value is UNSET else checked(field, value)
+            value = self.default_of(field) if value is UNSET else checked(field, value)
             object.__setattr__(self, field.name, value)
         for name in NETWORK_SETTINGS:
             if name not in MODEL_OPTIONS[self.model] and getattr(self, name) is not None:
@@ -309,25 +313,32 @@ class TrainConfig:
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
         """Return whether recorded settings give the same result as this config.
 
-        A setting that the record lacks is newer than the record. It counts as the default of
-        classic, because training with that default is training without the setting.
+        A setting that the record lacks is newer than the record, see ADDED_LATER.
         """
-        record = with_current_names(record)
-        defaults = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
+        places = {name: getattr(self, name) for name in PLACES}
         try:
-            return (
-                TrainConfig.from_record(defaults | record).result_settings()
-                == self.result_settings()
-            )
+            recorded = TrainConfig.from_record(ADDED_LATER | with_current_names(record) | places)
+            return recorded == self
         except ConfigError:
             return False
+
+    def default_of(self, field: dataclasses.Field) -> Any:
+        """Return the default of a setting in the recipe of this config.
+
+        The recipe's settings of the network apply to the recipe's own network only; another network
+        keeps the defaults of model.py.
+        """
+        recipe, default = RECIPES.get(self.recipe, {}), field.metadata["default"]
+        if field.name in NETWORK_SETTINGS and self.model != recipe["model"]:
+            return default
+        return recipe.get(field.name, default)
 
     def to_flags(self) -> list[str]:
         """Return the options of train_cnn.py that give this config, omitting defaults."""
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != default_of(field, self.recipe):
+            if value != self.default_of(field):
                 text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
                 if isinstance(value, float) and value.is_integer():
                     text = str(int(value))
@@ -419,11 +430,6 @@ def kind_of(field: dataclasses.Field) -> type:
     if not isinstance(field.type, types.UnionType):
         return field.type
     return next(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
-
-
-def default_of(field: dataclasses.Field, recipe: str) -> Any:
-    """Return the default of a setting in a recipe."""
-    return RECIPES.get(recipe, {}).get(field.name, field.metadata["default"])
 
 
 def parsed(field: dataclasses.Field, text: str) -> Any:

@@ -32,12 +32,8 @@ def run(synthetic_dataset, tmp_path):
     """Return a copy of a run that is trained once for all tests."""
     runs_dir = tmp_path.parent / "trained"
     if not runs_dir.exists():
-        assert (
-            train_cnn.main(
-                ["--val-size", "100", "--epochs", "2", "--runs-dir", str(runs_dir), "--name", "run"]
-            )
-            == 0
-        )
+        options = ["--val-size", "100", "--epochs", "2", "--runs-dir", str(runs_dir)]
+        assert train_cnn.main([*synthetic_data.OPTIONS, *options, "--name", "run"]) == 0
     return shutil.copytree(runs_dir / "run", tmp_path / "runs/run")
 
 

@@ -14,7 +14,7 @@ import train_cnn
 from fmnist import runs, source
 from fmnist.config import TrainConfig, parse_arguments
 from fmnist.networks import members_of
-from fmnist.training import checkpoint, loop
+from fmnist.training import checkpoint, loop, optimizers
 from fmnist.training.fast_model import SplitBatchModel
 from fmnist.training.whitening import LAYER, whiten
 from model import build_model
@@ -57,7 +57,7 @@ def validation_loss(run):
 def test_training_increases_the_accuracy_and_writes_a_finished_run(
     synthetic_dataset, tmp_path, capsys
 ):
-    run = train(tmp_path, "--epochs", "3")
+    run = train(tmp_path, "--epochs", "3", "--optimizer", "adam")
     assert sorted(path.name for path in run.iterdir()) == [
         "config.json",
         "history.csv",
@@ -127,6 +127,29 @@ def test_early_stopping_keeps_the_weights_of_the_best_epoch(random_label_dataset
     assert len(history) == best + 3 < 30
     assert history[-1] > history[best] + 0.001
     assert validation_loss(run) == pytest.approx(history[best], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_early_stopping_ends_the_default_training_on_random_labels(random_label_dataset, tmp_path):
+    options = ["--val-size", "100", "--runs-dir", str(tmp_path), "--name", "run"]
+    # Small batches and steps, because there are only 500 training images.
+    assert train_cnn.main([*options, "--batch-size", "20", "--learning-rate", "0.001"]) == 0
+    config, history = runs.load_train_config(tmp_path / "run"), losses(tmp_path / "run")
+    assert config.schedule == "one-cycle" and config.patience
+    assert len(history) == int(np.argmin(history)) + 1 + config.patience < config.epochs
+    # It cannot act before the learning rate has reached its peak.
+    assert optimizers.WARM_UP * config.epochs < config.patience
+
+
+@pytest.mark.slow
+def test_the_classical_training_stops_when_the_validation_loss_stops_falling(
+    random_label_dataset, tmp_path
+):
+    run = train(tmp_path, "--schedule", "constant", "--epochs", "100", "--patience", "5")
+    history = losses(run)
+    assert len(history) == int(np.argmin(history)) + 1 + 5 < 100
+    assert learning_rates(run) == [pytest.approx(0.001)] * len(history)
+    assert validation_loss(run) == pytest.approx(min(history), abs=1e-4)
 
 
 @pytest.mark.slow
@@ -213,9 +236,9 @@ def test_plateau_halves_the_learning_rate_when_the_loss_stops_falling(
         ["--batch-size", "100"],
         ["--limit", "300"],
         ["--learning-rate", "0.01"],
-        ["--ema-epochs", "0"],
         ["--ema-epochs", "2"],
-        ["--optimizer", "muon"],
+        ["--prune-every", "1"],
+        ["--optimizer", "adam"],
         ["--weight-decay", "1"],
         ["--batch-norm", "yes"],
     ],

@@ -1,4 +1,4 @@
-"""The optimizers: Adam, Muon for convolutions, and the learning rate schedules."""
+"""The optimizers: Adam, Muon for convolutions too, and the learning rate schedules."""
 
 import math
 
@@ -45,7 +45,7 @@ def learning_rate(
 
 
 class ConvolutionMuon(keras.optimizers.Muon):
-    """Muon for convolution kernels, as matrices (height · width · inputs, outputs).
+    """Muon for dense kernels, and for convolution kernels as (height · width · inputs, outputs).
 
     keras.optimizers.Muon applies AdamW to convolution kernels. Muon makes the singular values of
     every step about equal, so that directions with a small gradient are learned as well. AdamW

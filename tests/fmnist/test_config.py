@@ -6,7 +6,7 @@ import pytest
 
 from fmnist import config
 from fmnist.config import MODEL_OPTIONS, ConfigError, TrainConfig, parse_arguments
-from fmnist.recipes import RECIPES
+from fmnist.recipes import ADAM, RECIPES
 from model import MODELS
 
 
@@ -23,18 +23,34 @@ def test_networks_and_their_options_agree_with_model_py():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_contains_only_settings_that_differ_from_classic(name):
-    classic, recipe = TrainConfig().to_record(), TrainConfig(recipe=name).to_record()
-    changed = {key for key in recipe if recipe[key] != classic[key]}
-    assert changed == {*RECIPES[name]} | ({"recipe"} if name != "classic" else set())
+def test_the_settings_of_a_recipe_are_valid_options(name):
     flags = [
         token for key, value in RECIPES[name].items() for token in (config.flag(key), str(value))
     ]
-    # Every value is also valid on the command line.
-    assert parsed(*flags).to_record() == {
-        **recipe,
-        "recipe": "classic",
+    expected = TrainConfig(recipe=name).to_record() | {"recipe": "classic"}
+    assert parsed(*flags).to_record() == expected
+
+
+@pytest.mark.parametrize("name", ["adam", *(name for name in RECIPES if name != "classic")])
+def test_only_classic_depends_on_the_defaults(name):
+    settings = RECIPES.get(name, ADAM)
+    groups = {config.OPTIMISATION, config.REGULARISATION, config.TRAINING}
+    training = {
+        field.name
+        for field in dataclasses.fields(TrainConfig)
+        if field.metadata["group"] in groups and field.metadata["default"] is not None
     }
+    # The recipe itself and the seed are chosen by the user.
+    missing = training - {"recipe", "seed"} - {*settings}
+    # Whoever uses ADAM chooses the length of the training.
+    assert missing == ({"epochs", "schedule", "patience"} if settings is ADAM else set())
+
+
+def test_the_dropout_rate_of_classic_applies_to_its_own_network_only():
+    assert TrainConfig().dropout == RECIPES["classic"]["dropout"] is not None
+    assert TrainConfig(model="gap_cnn").dropout is None
+    assert TrainConfig(dropout=None).dropout is None  # the network's own
+    assert TrainConfig(recipe="quick", model="dropout_cnn").dropout is None
 
 
 def test_an_option_overrides_the_recipe():
@@ -83,15 +99,18 @@ def test_a_config_is_frozen_and_a_fractional_val_size_becomes_a_number_of_images
         frozen.epochs = 3
 
 
-def test_paths_do_not_affect_the_result_and_older_records_get_the_defaults():
+def test_paths_do_not_affect_the_result_and_the_oldest_records_lack_two_settings():
     record = TrainConfig(epochs=3).to_record()
     assert TrainConfig(
         epochs=3, runs_dir="elsewhere", name="other", data_dir="there"
     ).gives_the_same_as(record)
     assert not TrainConfig(epochs=4).gives_the_same_as(record)
     del record["ensemble_size"], record["prune_every"]
-    assert TrainConfig(epochs=3).gives_the_same_as(record)
-    assert not TrainConfig(epochs=3, ensemble_size=2).gives_the_same_as(record)
+    assert TrainConfig(epochs=3, prune_every=1).gives_the_same_as(record)
+    assert not TrainConfig(epochs=3, prune_every=2).gives_the_same_as(record)
+    assert not TrainConfig(epochs=3, prune_every=1, ensemble_size=2).gives_the_same_as(record)
+    del record["optimizer"]
+    assert not TrainConfig(epochs=3, prune_every=1).gives_the_same_as(record)
     assert not TrainConfig(epochs=3).gives_the_same_as(record | {"epochs": "three"})
 
 

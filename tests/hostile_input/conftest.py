@@ -17,6 +17,7 @@ def template(tmp_path_factory):
     """Create the environment that the tests copy. The network is trained once."""
     root = tmp_path_factory.mktemp("template")
     options = [
+        *synthetic_data.OPTIONS,
         "--val-size",
         "100",
         "--batch-size",

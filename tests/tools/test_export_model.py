@@ -12,6 +12,7 @@ import data
 import train_cnn
 from fmnist import runs
 from tests import ROOT
+from tests.synthetic_data import OPTIONS
 from tools import export_model
 from tools.exporting import export, formats
 
@@ -22,6 +23,7 @@ def run(synthetic_dataset, tmp_path):
     keep = tmp_path.parent / "exporting"
     if not keep.exists():
         options = [
+            *OPTIONS,
             "--model",
             "gap_cnn",
             "--val-size",

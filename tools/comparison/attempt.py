@@ -23,7 +23,7 @@ def attempt(name: str, config: TrainConfig) -> str | None:
     log = folder.parent / "logs" / f"{folder.name}.log"
     try:
         with cli.output_to(log):
-            if not is_finished(folder, config):
+            if not is_finished(name, folder, config):
                 measured = {
                     "commit": runs.commit(),
                     "processor": runtime.processor(),

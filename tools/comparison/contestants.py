@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fmnist.config import MODEL_NAMES
-from fmnist.recipes import RECIPES
+from fmnist.recipes import ADAM, RECIPES
 
 # Training of networks and ablations: short, and equal for all, so that only the network differs.
-SCHEDULE = {"epochs": 5, "schedule": "one-cycle", "patience": 0}
+SCHEDULE = {**ADAM, "epochs": 5, "schedule": "one-cycle", "patience": 0}
 BASELINE_NAMES = (
     "dummy",
     "logistic_regression",
@@ -23,19 +23,19 @@ BASELINE_NAMES = (
 # The settings of TrainConfig by name of the contestant, in groups; None for a classical classifier
 # of baselines.BASELINES.
 GROUPS: dict[str, dict[str, dict[str, Any] | None]] = {
-    "networks": {name: {"model": name, **SCHEDULE} for name in MODEL_NAMES},
+    "networks": {name: {**SCHEDULE, "model": name} for name in MODEL_NAMES},
     "recipes": {name: {"recipe": name} for name in RECIPES},
     "ablations": {
-        "dropout_cnn-without-dropout": {"model": "dropout_cnn", "dropout": 0.0, **SCHEDULE},
+        "dropout_cnn-without-dropout": {**SCHEDULE, "model": "dropout_cnn", "dropout": 0.0},
         "batchnorm_cnn-without-batch-norm": {
+            **SCHEDULE,
             "model": "batchnorm_cnn",
             "batch_norm": False,
-            **SCHEDULE,
         },
-        "lenet_l2-without-l2": {"model": "lenet_l2", "l2": 0.0, **SCHEDULE},
-        "gap_cnn-of-1-convolution": {"model": "gap_cnn", "convolutions": 1, **SCHEDULE},
-        "gap_cnn-of-2-convolutions": {"model": "gap_cnn", "convolutions": 2, **SCHEDULE},
-        "gap_cnn-of-4-convolutions": {"model": "gap_cnn", "convolutions": 4, **SCHEDULE},
+        "lenet_l2-without-l2": {**SCHEDULE, "model": "lenet_l2", "l2": 0.0},
+        "gap_cnn-of-1-convolution": {**SCHEDULE, "model": "gap_cnn", "convolutions": 1},
+        "gap_cnn-of-2-convolutions": {**SCHEDULE, "model": "gap_cnn", "convolutions": 2},
+        "gap_cnn-of-4-convolutions": {**SCHEDULE, "model": "gap_cnn", "convolutions": 4},
     },
     "baselines": dict.fromkeys(BASELINE_NAMES),
 }

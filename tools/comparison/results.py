@@ -7,10 +7,12 @@ from typing import Any
 
 from fmnist import cli, runs, source
 from fmnist.config import TrainConfig
+from tools.comparison.contestants import group_of
 
 RESULT = "result.json"
 SCORES = ("val_accuracy", "accuracy", "precision", "recall", "f1")
 MEASURED = ("train_accuracy", "seconds", "latency_ms")
+DATA_SETTINGS = ("seed", "val_size", "limit")  # the settings that a classical classifier uses
 
 
 class CompareError(cli.UserError):
@@ -39,12 +41,23 @@ def load_result(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def is_finished(folder: Path, config: TrainConfig) -> bool:
-    """Return whether a result exists. Raises CompareError if its settings differ from `config`."""
+def is_current(name: str, config: TrainConfig, recorded: dict[str, Any]) -> bool:
+    """Return whether the recorded settings of a contestant give the same result as a config."""
+    if group_of(name) == "baselines":
+        return all(recorded.get(key) == getattr(config, key) for key in DATA_SETTINGS)
+    return config.gives_the_same_as(recorded)
+
+
+def is_finished(name: str, folder: Path, config: TrainConfig) -> bool:
+    """Return whether the result of a contestant exists.
+
+    Raises:
+        CompareError: the settings of the result differ from `config`.
+    """
     finished = (folder / RESULT).exists()
     if finished or (folder / runs.CONFIG).exists():
         recorded = load_result(folder)["settings"] if finished else runs.load_config(folder)
-        if not config.gives_the_same_as(recorded):
+        if not is_current(name, config, recorded):
             raise CompareError(
                 f"{folder} was trained with other settings; remove it, or choose another "
                 "--output-dir"

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
+from fmnist.recipes import ADAM
 from fmnist.training.loop import Diverged
 from tools.tuning import report
 from tools.tuning.space import LOGARITHMIC, settings_of, space_of
@@ -83,7 +84,7 @@ def tune(
             )
     if not study.get_trials(deepcopy=False, states=(COMPLETE,)):
         raise TuneError(f"study {name} has no complete trial; see {folder / 'logs'}")
-    best = TrainConfig(**fixed | settings_of(study.best_trial.params, space))
+    best = TrainConfig(**ADAM | fixed | settings_of(study.best_trial.params, space))
     report.write(folder, study, best)
     return best
 
@@ -235,7 +236,7 @@ def validation_accuracy(
             trial.suggest_float(name, *values, log=name in LOGARITHMIC)
     name = trial.user_attrs.get("run", f"trial-{trial.number:04d}")
     trial.set_user_attr("run", name)
-    settings = fixed | settings_of(trial.params, space)
+    settings = ADAM | fixed | settings_of(trial.params, space)
     config = TrainConfig(**settings, data_dir=data_dir, runs_dir=folder, name=name)
 
     def report_epoch(epoch: int, logs: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import train_cnn
 from fmnist import atomic_io, runs
 from fmnist.training import checkpoint
+from tests import synthetic_data
 
 OPTIONS = [
     "--val-size",
@@ -71,7 +72,7 @@ def kill_at(monkeypatch, count):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--schedule", "plateau", "--patience", "4", "--epochs", "12", "--dropout", "0"],
+        [*synthetic_data.OPTIONS, "--patience", "4", "--epochs", "12", "--dropout", "0"],
         [
             "--recipe",
             "quick",
@@ -85,7 +86,7 @@ def kill_at(monkeypatch, count):
             "2",
         ],
     ],
-    ids=["classic", "quick"],
+    ids=["Adam and plateau", "quick"],
 )
 def test_a_run_that_is_killed_and_resumed_several_times_gives_bit_identical_results(
     random_label_dataset, tmp_path, monkeypatch, options

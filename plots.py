@@ -209,11 +209,11 @@ def correct_and_wrong(
     height = 1.8 * rows + 0.5
     figure = Figure(figsize=(11, height))
     correct = probabilities.argmax(axis=1) == labels
-    for left, selected, title, colour in (
+    for x, selected, title, colour in (
         (0, correct, "Correct predictions", CORRECT_COLOUR),
         (0.51, ~correct, "Wrong predictions", WRONG_COLOUR),
     ):
-        axes = figure.add_axes((left, 0, 0.49, 1 - 0.4 / height))
+        axes = figure.add_axes((x, 0, 0.49, 1 - 0.4 / height))
         indices = np.flatnonzero(selected)[: rows * columns]
         selection = images[indices], labels[indices], probabilities[indices]
         _draw_images(axes, (rows, columns), *selection, names)
@@ -251,7 +251,9 @@ def class_bars(
     columns = 2
     rows = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(12, 2.5 * rows))
-    figure.subplots_adjust(0, 0.18 / rows, 0.985, 1 - 0.18 / rows, 0.35, 0.5)
+    figure.subplots_adjust(
+        left=0, right=0.985, bottom=0.18 / rows, top=1 - 0.18 / rows, wspace=0.35, hspace=0.5
+    )
     grid = figure.subplots(
         rows, 2 * columns, squeeze=False, width_ratios=[1, 1.6] * columns
     ).reshape(-1, 2)
@@ -352,12 +354,11 @@ def _draw_images(
     rows, columns = shape
     width, height, title_height = 1.1, 1.35, 0.33  # of a cell, in image widths
     for index, image in enumerate(images):
-        left, top = index % columns * width, index // columns * height + title_height
-        axes.imshow(image[..., 0], extent=(left, left + 1, top + 1, top), **GREYSCALE)
+        x, y = index % columns * width, index // columns * height + title_height
+        axes.imshow(image[..., 0], extent=(x, x + 1, y + 1, y), **GREYSCALE)
         title, colour = _title(labels[index], probabilities[index], names)
-        position = left + 0.5, top - 0.04
-        axes.text(*position, title, color=colour, fontsize=10, ha="center", va="bottom")
-    axes.set(xlim=(0.95 - width, columns * width - 0.05), ylim=(rows * height, 0), aspect="equal")
+        axes.text(x + 0.5, y - 0.04, title, color=colour, fontsize=10, ha="center", va="bottom")
+    axes.set(xlim=(1 - width, columns * width), ylim=(rows * height, 0), aspect="equal")
     axes.axis("off")
 
 

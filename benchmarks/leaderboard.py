@@ -172,7 +172,7 @@ def percent(row: dict[str, Any], key: str) -> str:
     return f"{mean} ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else mean
 
 
-def front(rows: dict[str, Any]) -> dict[str, Any]:
+def pareto_front(rows: dict[str, Any]) -> dict[str, Any]:
     """Return the rows that are more accurate than all cheaper rows, by ascending cost."""
     chosen = {}
     for name, row in sorted(rows.items(), key=lambda item: item[1]["cost"]):
@@ -185,16 +185,17 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     """Return the plot of accuracy against cost; published accuracies, without a cost, are lines."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    for line, points in (("-", front(rows)), ("none", rows)):
-        axes.errorbar(
-            [row["cost"] for row in points.values()],
-            [100 * row["accuracy"] for row in points.values()],
-            yerr=[100 * row["accuracy_deviation"] for row in points.values()],
-            color=BLUE,
-            marker="o",
-            linestyle=line,
-            capsize=4,
-        )
+    best = pareto_front(rows).values()
+    axes.plot([row["cost"] for row in best], [100 * row["accuracy"] for row in best], color=BLUE)
+    axes.errorbar(
+        [row["cost"] for row in rows.values()],
+        [100 * row["accuracy"] for row in rows.values()],
+        yerr=[100 * row["accuracy_deviation"] for row in rows.values()],
+        color=BLUE,
+        marker="o",
+        linestyle="none",
+        capsize=4,
+    )
     for name, row in rows.items():
         config = ROWS[name].config
         is_shortened = config.epochs != TrainConfig(recipe=config.recipe).epochs

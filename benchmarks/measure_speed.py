@@ -230,7 +230,7 @@ def measure_start_up() -> dict[str, Any]:
     }
 
 
-def measure_first_run() -> dict[str, Any]:
+def measure_make_train() -> dict[str, Any]:
     """Measure the parts of `make train` with installed packages and the data on disk, in seconds.
 
     The start-up includes make, the imports, and building and compiling the network.
@@ -261,18 +261,19 @@ def measure_first_run() -> dict[str, Any]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        times = {}
+        ready = None
         for line in process.stdout:
-            times[line.partition(":")[0].partition(" ")[0]] = time.perf_counter() - begin
+            if line.startswith("Run: "):  # printed before the first epoch
+                ready = time.perf_counter() - begin
         if process.wait():
             sys.exit("make train failed")
         total = time.perf_counter() - begin
         epochs = len(runs.load_history(Path(folder, "run")))
     return {
-        "first_run": {
-            "start_up": times["Run"] - loading,
+        "make_train": {
+            "start_up": ready - loading,
             "data": loading,
-            "training": total - times["Run"],
+            "training": total - ready,
             "total": total,
             "epochs": epochs,
         }
@@ -362,7 +363,7 @@ def table(results: dict[str, Any]) -> str:
             else f"| {name} | {row['evaluation']['median']:.2f} | {row['p50']:.2f} | "
             f"{row['p99']:.2f} |"
         )
-    start, memory, first_run = (results[key] for key in ("start_up", "memory", "first_run"))
+    start, memory, make_train = (results[key] for key in ("start_up", "memory", "make_train"))
     # The keys of a JSON object are texts.
     by_images = {int(images): cost for images, cost in results["by_images"].items()}
     deviation = max(abs(cost / by_images[SIZES[-1]] - 1) for cost in by_images.values())
@@ -370,10 +371,10 @@ def table(results: dict[str, Any]) -> str:
         "",
         "| `make train`, packages installed, data on disk | time, s |",
         "|---|---|",
-        f"| start-up: Python, TensorFlow, building the network | {first_run['start_up']:.1f} |",
-        f"| loading the data | {first_run['data']:.1f} |",
-        f"| training and saving, {first_run['epochs']} epochs | {first_run['training']:.1f} |",
-        f"| total | {first_run['total']:.1f} |",
+        f"| start-up: Python, TensorFlow, building the network | {make_train['start_up']:.1f} |",
+        f"| loading the data | {make_train['data']:.1f} |",
+        f"| training and saving, {make_train['epochs']} epochs | {make_train['training']:.1f} |",
+        f"| total | {make_train['total']:.1f} |",
         "",
         f"`--help` takes {start['help']:.1f} s. The first batch is trained after "
         f"{start['first_batch']:.1f} s; importing TensorFlow alone takes {start['import']:.1f} s. "
@@ -513,7 +514,7 @@ def main(argv: list[str] | None = None) -> int:
             "commit": runs.commit(),
             "date": datetime.date.today().isoformat(),
             **measure_start_up(),
-            **measure_first_run(),
+            **measure_make_train(),
             **measure_training(),
             **measure_prediction(),
             **measure_cost(),

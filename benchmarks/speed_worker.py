@@ -25,7 +25,7 @@ from fmnist.recipes import ADAM
 
 LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
-# Plain Keras trains with Adam at a constant learning rate and without flips.
+# Of this project. Like plain Keras: Adam at a constant learning rate, without flips.
 SETTINGS = {**ADAM, "schedule": "constant", "augment": "none"}
 Program = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # function of a turn, and facts
 
@@ -77,7 +77,7 @@ def plain_epoch() -> Program:
 
 
 def project_training(name: str) -> Program:
-    """Train as train_cnn.py does, but without flips, which plain Keras does not have either."""
+    """Train in the accelerated training model with SETTINGS."""
     config = TrainConfig(**SETTINGS, model=name, limit=LIMIT)
     runtime.configure_tensorflow(config.seed, concurrent_operations=2)
     import data

@@ -313,7 +313,8 @@ class TrainConfig:
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
         """Return whether recorded settings give the same result as this config.
 
-        A setting that the record lacks is newer than the record, see ADDED_LATER.
+        ADDED_LATER supplies the settings that the oldest records lack. A record that lacks another
+        setting gives another result.
         """
         places = {name: getattr(self, name) for name in PLACES}
         try:
@@ -334,10 +335,18 @@ class TrainConfig:
         return recipe.get(field.name, default)
 
     def to_flags(self) -> list[str]:
-        """Return the options of train_cnn.py that give this config, omitting defaults."""
+        """Return the options of train_cnn.py that give this config, omitting defaults.
+
+        Raises:
+            ConfigError: no option expresses None in place of a value of the recipe.
+        """
         flags = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value is None and self.default_of(field) is not None:
+                raise ConfigError(
+                    f"{flag(field.name)}: no option stands for the network's own value"
+                )
             if value != self.default_of(field):
                 text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
                 if isinstance(value, float) and value.is_integer():

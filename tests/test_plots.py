@@ -74,9 +74,9 @@ def test_correct_predictions_are_blue_and_wrong_predictions_are_red():
         assert (f"true: {NAMES[label]}" in title) == (not correct)
         assert to_hex(text.get_color()).upper() == (plots.BLUE if correct else plots.RED)
         # The title is centred above its image.
-        left, right, _, top = shown.get_extent()
-        assert text.get_position()[0] == pytest.approx((left + right) / 2)
-        assert 0 < top - text.get_position()[1] < 0.1
+        x, y = text.get_position()
+        begin, end, _, top = shown.get_extent()
+        assert x == pytest.approx((begin + end) / 2) and 0 < top - y < 0.1
     assert pixels(figure).std() > 10
 
 

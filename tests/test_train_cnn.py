@@ -12,7 +12,7 @@ import tensorflow as tf
 import data
 import train_cnn
 from fmnist import runs, source
-from fmnist.config import TrainConfig, parse_arguments
+from fmnist.config import OPTIMIZERS, TrainConfig, parse_arguments
 from fmnist.networks import members_of
 from fmnist.training import checkpoint, loop, optimizers
 from fmnist.training.fast_model import SplitBatchModel
@@ -142,10 +142,12 @@ def test_early_stopping_ends_the_default_training_on_random_labels(random_label_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_classical_training_stops_when_the_validation_loss_stops_falling(
-    random_label_dataset, tmp_path
+    random_label_dataset, tmp_path, optimizer
 ):
-    run = train(tmp_path, "--schedule", "constant", "--epochs", "100", "--patience", "5")
+    options = ["--schedule", "constant", "--epochs", "100", "--patience", "5"]
+    run = train(tmp_path, *options, "--optimizer", optimizer)
     history = losses(run)
     assert len(history) == int(np.argmin(history)) + 1 + 5 < 100
     assert learning_rates(run) == [pytest.approx(0.001)] * len(history)

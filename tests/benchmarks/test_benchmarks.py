@@ -58,7 +58,7 @@ def results():
         "by_images": {size: 100 + size / 10000 for size in measure_speed.SIZES},
         "by_batch": dict.fromkeys(measure_speed.BATCHES, 110.0),
         "start_up": {"help": 0.2, "import": 3.0, "first_batch": 5.5},
-        "first_run": {
+        "make_train": {
             "start_up": 6.0,
             "data": 1.0,
             "training": 70.0,
@@ -120,6 +120,12 @@ def test_the_spread_is_the_relative_interquartile_range():
         "spread": pytest.approx(2 / 3),
         "n": 5,
     }
+
+
+def test_the_benchmark_trains_like_plain_keras():
+    settings = speed_worker.SETTINGS
+    assert (settings["optimizer"], settings["augment"]) == ("adam", "none")
+    assert (settings["prune_every"], settings["label_smoothing"]) == (1, 0)
 
 
 def test_parameters_and_floating_point_operations_are_counted():
@@ -258,6 +264,20 @@ def test_the_leaderboard_has_means_and_marks_exceeded_budgets():
     assert {"quick", "quick, 3 epochs", *leaderboard.PUBLISHED} == {*texts}
 
 
+def test_the_line_of_the_leaderboard_connects_the_rows_that_no_cheaper_row_exceeds():
+    rows = leaderboard.summaries(
+        {
+            "classic": {"0": entry(accuracy=0.93, cost=7)},
+            "shortest": {"0": entry(accuracy=0.92, cost=2)},
+            "quick": {"0": entry(accuracy=0.94, cost=6)},
+            "strong": {"0": entry(accuracy=0.95, cost=30)},
+        }
+    )
+    assert list(leaderboard.pareto_front(rows)) == ["shortest", "quick", "strong"]
+    line = leaderboard.figure_of(rows).axes[0].lines[0]
+    assert list(line.get_xdata()) == [2, 6, 30] and list(line.get_ydata()) == [92, 94, 95]
+
+
 def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, monkeypatch):
     scores = {
         "accuracy": 0.95,
@@ -293,7 +313,7 @@ def test_results_of_a_changed_recipe_are_outdated(monkeypatch):
     assert changed.result_settings() == {**before, "label_smoothing": 0.2}
 
 
-def test_a_setting_missing_from_a_record_counts_as_its_default():
+def test_a_setting_that_an_old_record_lacks_has_the_value_of_that_time():
     recorded = TrainConfig(epochs=3).result_settings()
     del recorded["ensemble_size"]
     assert TrainConfig(epochs=3).gives_the_same_as(recorded)

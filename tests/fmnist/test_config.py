@@ -47,7 +47,7 @@ def test_only_classic_depends_on_the_defaults(name):
 
 
 def test_the_dropout_rate_of_classic_applies_to_its_own_network_only():
-    assert TrainConfig().dropout == RECIPES["classic"]["dropout"] is not None
+    assert TrainConfig().dropout == RECIPES["classic"]["dropout"]
     assert TrainConfig(model="gap_cnn").dropout is None
     assert TrainConfig(dropout=None).dropout is None  # the network's own
     assert TrainConfig(recipe="quick", model="dropout_cnn").dropout is None
@@ -78,6 +78,11 @@ def test_a_config_survives_the_conversion_to_flags_and_to_json(settings):
     assert parsed(*original.to_flags()) == original
     assert TrainConfig.from_record(json.loads(json.dumps(original.to_record()))) == original
     assert original.gives_the_same_as(original.to_record())
+
+
+def test_no_option_replaces_a_value_of_the_recipe_by_that_of_the_network():
+    with pytest.raises(ConfigError, match="--dropout"):
+        TrainConfig(dropout=None).to_flags()
 
 
 def test_flags_contain_only_settings_that_differ_from_the_recipe():

@@ -61,6 +61,8 @@ def test_a_study_prints_the_command_of_its_best_trial_and_can_be_extended(
     config, _ = parse_arguments("", command[2:])
     run = folder / study.best_trial.user_attrs["run"]
     assert config.gives_the_same_as(runs.load_config(run))
+    # Not the defaults of train_cnn.py, so that stored studies remain comparable.
+    assert (config.optimizer, config.ema_epochs, config.prune_every) == ("adam", 0.5, 1)
     assert runs.load_history(run)[-1]["val_accuracy"] == pytest.approx(study.best_value)
     page = (folder / "report.html").read_text()
     for name in report.CAPTIONS:

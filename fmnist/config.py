@@ -67,8 +67,7 @@ def setting(
     """Return a field of TrainConfig.
 
     Args:
-        default: value if the recipe does not contain the setting; a setting whose default is None
-            accepts None.
+        default: value for networks without a recipe; a setting whose default is None accepts None.
         group: argument group in the help text, one of GROUPS.
         help: complete phrase; the default is appended to it.
         low: smallest valid number.
@@ -105,8 +104,7 @@ class TrainConfig:
     recipe: str = setting(
         "classic",
         TRAINING,
-        "recipe that supplies all settings that are not given; the defaults shown here are those "
-        "of classic",
+        "recipe that supplies all settings that are not given; classic is for dropout_cnn only",
         choices=tuple(RECIPES),
     )
     model: str = setting("dropout_cnn", MODEL, "network to train", choices=MODEL_NAMES)
@@ -118,14 +116,14 @@ class TrainConfig:
         below=100,
         metavar="N",
     )
-    epochs: int = setting(14, TRAINING, "maximum number of epochs", low=1, below=1e6, metavar="N")
+    epochs: int = setting(50, TRAINING, "maximum number of epochs", low=1, below=1e6, metavar="N")
     batch_size: int = setting(
         256, OPTIMISATION, "number of images per training step", low=1, metavar="N"
     )
     learning_rate: float = setting(
-        0.01, OPTIMISATION, "peak learning rate", low=1e-9, below=FLOAT32_MAX, metavar="RATE"
+        3e-3, OPTIMISATION, "peak learning rate", low=1e-9, below=FLOAT32_MAX, metavar="RATE"
     )
-    optimizer: str = setting("muon", OPTIMISATION, "optimizer to use", choices=OPTIMIZERS)
+    optimizer: str = setting("adam", OPTIMISATION, "optimizer to use", choices=OPTIMIZERS)
     weight_decay: float = setting(
         0.0,
         REGULARISATION,
@@ -135,7 +133,7 @@ class TrainConfig:
         metavar="RATE",
     )
     schedule: str = setting(
-        "one-cycle",
+        "plateau",
         OPTIMISATION,
         "learning rate schedule: constant; plateau (halved when the validation loss stops "
         "falling); cosine (falls to zero over --epochs); one-cycle (warm-up, then falls to zero)",
@@ -151,7 +149,7 @@ class TrainConfig:
         metavar="N",
     )
     ema_epochs: float = setting(
-        0.0,
+        0.5,
         OPTIMISATION,
         "time constant, in epochs, of the exponential moving average of the weights that is "
         "validated and saved; 0 turns averaging off",
@@ -162,8 +160,7 @@ class TrainConfig:
     dropout: float | None = setting(
         None,
         REGULARISATION,
-        "dropout rate before the last layer; the rate between convolutions is half of it (default: "
-        f"{RECIPES['classic']['dropout']:g} for dropout_cnn, otherwise that of the network)",
+        "dropout rate before the last layer; the rate between convolutions is half of it",
         low=0,
         below=1,
         metavar="RATE",
@@ -202,7 +199,7 @@ class TrainConfig:
         metavar="imagenet|FILE",
     )
     label_smoothing: float = setting(
-        0.03,
+        0.0,
         REGULARISATION,
         "label smoothing of the training loss",
         low=0,
@@ -221,7 +218,7 @@ class TrainConfig:
         "flip", REGULARISATION, "augmentation of the training images", choices=AUGMENTATIONS
     )
     prune_every: int = setting(
-        2,
+        1,
         TRAINING,
         "data pruning: train on each easy image (the 75 %% with the lowest loss) in every N-th "
         "epoch only; 1 uses all images in every epoch",
@@ -326,11 +323,10 @@ class TrainConfig:
     def default_of(self, field: dataclasses.Field) -> Any:
         """Return the default of a setting in the recipe of this config.
 
-        The recipe's settings of the network apply to the recipe's own network only; another network
-        keeps the defaults of model.py.
+        The recipe classic, which nobody has to name, applies to its own network only.
         """
         recipe, default = RECIPES.get(self.recipe, {}), field.metadata["default"]
-        if field.name in NETWORK_SETTINGS and self.model != recipe["model"]:
+        if self.recipe == "classic" and self.model not in (recipe["model"], UNSET):
             return default
         return recipe.get(field.name, default)
 
@@ -398,11 +394,19 @@ def help_text(field: dataclasses.Field) -> str:
     text, default = field.metadata["help"], field.metadata["default"]
     if "(default:" in text:
         return text
+    others = default_text(field, default)
+    own = default_text(field, RECIPES["classic"].get(field.name, default))
+    if own == others:
+        return f"{text} (default: {own})"
+    network = RECIPES["classic"]["model"]
+    return f"{text} (default: {own} for {network}, {others} for other networks)"
+
+
+def default_text(field: dataclasses.Field, default: Any) -> str:
+    """Return a default as text for the help text."""
     if default is None:
-        default = "that of the network"
-    elif kind_of(field) is float:
-        default = f"{default:g}"
-    return f"{text} (default: {default})"
+        return "that of the network"
+    return f"{default:g}" if kind_of(field) is float else str(default)
 
 
 def parse_arguments(

@@ -2,9 +2,9 @@
 
     python train_cnn.py --recipe quick
 
-`classic` has the defaults of fmnist/config.py and the settings below. The other recipes contain
-every setting of the training, so that they do not depend on those defaults. Options of train_cnn.py
-take precedence over the recipe.
+A recipe contains every setting of the training. Options of train_cnn.py take precedence over it.
+`classic`, the default, is for its own network only: other networks are trained with the defaults of
+fmnist/config.py unless another recipe is named.
 """
 
 MUON_ONE_CYCLE = dict(
@@ -35,8 +35,22 @@ ADAM = dict(
 )
 
 RECIPES = {
-    # dropout_cnn has a dropout rate of 0.5 in most tutorials. That is too high for so few epochs.
-    "classic": dict(model="dropout_cnn", dropout=0.2),
+    "classic": dict(
+        model="dropout_cnn",
+        epochs=14,
+        optimizer="muon",
+        learning_rate=0.01,
+        weight_decay=0.0,
+        batch_size=256,
+        schedule="one-cycle",
+        # Most tutorials have a dropout rate of 0.5, which is too high for so few epochs.
+        dropout=0.2,
+        label_smoothing=0.03,
+        augment="flip",
+        prune_every=2,
+        ema_epochs=0,
+        patience=5,
+    ),
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=10),
     "strong": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=14, augment="flip+shift"),
     "best": dict(

@@ -31,8 +31,8 @@ def test_the_settings_of_a_recipe_are_valid_options(name):
     assert parsed(*flags).to_record() == expected
 
 
-@pytest.mark.parametrize("name", ["adam", *(name for name in RECIPES if name != "classic")])
-def test_only_classic_depends_on_the_defaults(name):
+@pytest.mark.parametrize("name", ["adam", *RECIPES])
+def test_no_recipe_depends_on_the_defaults(name):
     settings = RECIPES.get(name, ADAM)
     groups = {config.OPTIMISATION, config.REGULARISATION, config.TRAINING}
     training = {
@@ -46,11 +46,18 @@ def test_only_classic_depends_on_the_defaults(name):
     assert missing == ({"epochs", "schedule", "patience"} if settings is ADAM else set())
 
 
-def test_the_dropout_rate_of_classic_applies_to_its_own_network_only():
-    assert TrainConfig().dropout == RECIPES["classic"]["dropout"]
-    assert TrainConfig(model="gap_cnn").dropout is None
+def test_classic_applies_to_its_own_network_only():
+    assert TrainConfig() == TrainConfig(**RECIPES["classic"])
+    other = TrainConfig(model="gap_cnn")
+    assert (other.epochs, other.optimizer, other.dropout) == (50, "adam", None)
     assert TrainConfig(dropout=None).dropout is None  # the network's own
-    assert TrainConfig(recipe="quick", model="dropout_cnn").dropout is None
+    assert TrainConfig(recipe="quick", model="gap_cnn").epochs == RECIPES["quick"]["epochs"]
+
+
+def test_help_texts_name_both_defaults():
+    texts = {field.name: config.help_text(field) for field in dataclasses.fields(TrainConfig)}
+    assert texts["epochs"].endswith("(default: 14 for dropout_cnn, 50 for other networks)")
+    assert texts["batch_size"].endswith("(default: 256)")
 
 
 def test_an_option_overrides_the_recipe():

@@ -206,7 +206,7 @@ def correct_and_wrong(
     rows: int = 3,
 ) -> Figure:
     """Show the first correct predictions on the left and the first wrong ones on the right."""
-    height = 1.8 * rows + 0.5
+    height = 1.65 * rows + 0.5
     figure = Figure(figsize=(11, height))
     correct = probabilities.argmax(axis=1) == labels
     for x, selected, title, colour in (

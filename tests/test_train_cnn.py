@@ -130,6 +130,17 @@ def test_early_stopping_keeps_the_weights_of_the_best_epoch(random_label_dataset
 
 
 @pytest.mark.slow
+def test_the_default_training_learns_in_few_epochs(synthetic_dataset, tmp_path):
+    # Small batches and steps, because there are only 500 training images.
+    options = ["--batch-size", "20", "--learning-rate", "0.003", "--epochs", "4"]
+    options += ["--val-size", "100", "--runs-dir", str(tmp_path), "--name", "run"]
+    assert train_cnn.main(options) == 0
+    config, history = runs.load_config(tmp_path / "run"), runs.load_history(tmp_path / "run")
+    assert (config["optimizer"], config["prune_every"]) == ("muon", 2)
+    assert history[-1]["val_accuracy"] > 0.9
+
+
+@pytest.mark.slow
 def test_early_stopping_ends_the_default_training_on_random_labels(random_label_dataset, tmp_path):
     options = ["--val-size", "100", "--runs-dir", str(tmp_path), "--name", "run"]
     # Small batches and steps, because there are only 500 training images.

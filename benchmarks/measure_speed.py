@@ -12,6 +12,7 @@ installed: python -m pip install -e ".[bench]"
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import pty
@@ -261,11 +262,11 @@ def measure_make_train() -> dict[str, Any]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        ready = None
+        ready = math.nan
         for line in process.stdout:
             if line.startswith("Run: "):  # printed before the first epoch
                 ready = time.perf_counter() - begin
-        if process.wait():
+        if process.wait() or math.isnan(ready):
             sys.exit("make train failed")
         total = time.perf_counter() - begin
         epochs = len(runs.load_history(Path(folder, "run")))

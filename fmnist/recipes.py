@@ -36,19 +36,15 @@ ADAM = dict(
 
 RECIPES = {
     "classic": dict(
+        MUON_ONE_CYCLE,
         model="dropout_cnn",
         epochs=14,
-        optimizer="muon",
         learning_rate=0.01,
         weight_decay=0.0,
         batch_size=256,
-        schedule="one-cycle",
         # Most tutorials have a dropout rate of 0.5, which is too high for so few epochs.
         dropout=0.2,
         label_smoothing=0.03,
-        augment="flip",
-        prune_every=2,
-        ema_epochs=0,
         patience=5,
     ),
     "quick": dict(MUON_ONE_CYCLE, model="allconv_cnn", epochs=10),

@@ -8,8 +8,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate explore compare tune predict serve export test lint bench leaderboard \
-	tables fault-injection data clean
+.PHONY: help train evaluate explore compare tune predict serve export test test-old-keras lint \
+	bench leaderboard tables fault-injection data clean
 
 help:
 	@echo 'Usage: make TARGET [ARGS="options of the command"]'
@@ -23,6 +23,7 @@ help:
 	@echo "make serve            serve a web page and a REST API at http://127.0.0.1:8000"
 	@echo "make export           export the newest run to SavedModel, ONNX and LiteRT"
 	@echo "make test             run the tests (about 6 minutes)"
+	@echo "make test-old-keras   test that Keras 3.10 opens what is saved (installs it first)"
 	@echo "make lint             check style and formatting with Ruff"
 	@echo "make bench            compare the training speed with plain Keras (under 10 minutes)"
 	@echo "make leaderboard      measure accuracy and training time of all recipes (hours)"
@@ -59,6 +60,10 @@ export: $(VENV)/export
 test: $(VENV)/test data
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
+# The saved networks open with the oldest supported Keras, in a virtual environment of its own.
+test-old-keras: $(VENV)/test $(VENV)-old-keras/installed
+	OLD_KERAS_PYTHON="$(CURDIR)/$(VENV)-old-keras/bin/python" $(RUN) -m pytest tests/test_old_keras.py
+
 bench: $(VENV)/core
 	$(RUN) -m benchmarks.measure_speed $(ARGS)
 
@@ -92,5 +97,12 @@ $(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/cor
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@
 
+# TensorFlow 2.19 is as old as Keras 3.10, and needs Python 3.12 or older.
+$(VENV)-old-keras/installed: requirements.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet \
+		"keras==3.10.*" "tensorflow==2.19.*" pillow scipy scikit-learn matplotlib rich
+	@touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-old-keras

@@ -65,9 +65,9 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     networks.initialise(model, config.seed)
     whitening.whiten(model, dataset.train.images)
 
-    # The saved model is compiled with Keras' own Adam, so that Keras alone can load it.
+    # The saved model gets an optimizer without state, so that plain Keras loads it completely.
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile("adam", loss, metrics=["accuracy"])
+    model.compile("sgd", loss, metrics=["accuracy"])
     # The accelerated model trains the same weights in less time.
     optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(train_batches))
     accelerated = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)

@@ -42,6 +42,8 @@ INTERRUPTED = "Interrupted. Run the same command again to resume; finished work 
 DATA_DIR_HELP = (
     "folder with the four data files (default: $FASHION_MNIST_DIR, else found or downloaded)"
 )
+INSTALL = "python -m pip install {} -c constraints.txt"
+INSTALL_CORE = INSTALL.format("-r requirements.txt")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -209,8 +211,7 @@ def exit_code(script: str, work: Callable[[], None], interrupted: str | None = N
 def not_installed(*packages: str) -> str:
     """Return the error message for missing packages, with the command that installs them."""
     extra = EXTRAS.get(packages[0].partition(".")[0])
-    requirement = f'-e ".[{extra}]"' if extra else "-r requirements.txt"
-    command = f"python -m pip install {requirement} -c constraints.txt"
+    command = INSTALL.format(f'-e ".[{extra}]"') if extra else INSTALL_CORE
     return f"not installed: {', '.join(packages)}; run: {command}"
 
 

@@ -20,12 +20,13 @@ import os
 import shutil
 import subprocess
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fmnist import atomic_io, cli, source
+from fmnist import atomic_io, cli, model_file, source
 from fmnist.config import ConfigError, TrainConfig, with_current_names
 
 # Version of the run directory's format. Increase it if older code would misread a new run.
@@ -132,7 +133,7 @@ def save_epoch(run: Path, history: list[Row], model: Any = None) -> None:
     """
     with atomic_io.atomic_writes(run) as folder:
         if model:
-            model.save(folder / MODEL)
+            model_file.save(model, folder / MODEL)
         with open(folder / HISTORY_FILE, "w", newline="") as stream:
             writer = csv.DictWriter(stream, HISTORY)
             writer.writeheader()
@@ -311,7 +312,8 @@ def load_model(run: Path) -> Any:
     """Return the Keras model of a run, which maps images to class probabilities.
 
     Raises:
-        RunError: model.keras is missing or corrupt, or is a model for other data.
+        RunError: model.keras is missing or corrupt, or was saved with a newer version of Keras, or
+            is a model for other data.
     """
     import keras
 
@@ -323,7 +325,7 @@ def load_model(run: Path) -> Any:
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # a corrupt archive raises many kinds
-        raise corrupt(path, first_line(error)) from None
+        raise unreadable_model(run, error) from None
     if not isinstance(model, keras.Model):
         raise corrupt(path, "not a Keras model")
     if not all(math.isfinite(abs(weight).max(initial=0)) for weight in model.get_weights()):
@@ -389,6 +391,31 @@ def check_file(path: Path) -> None:
 def corrupt(path: Path, reason: str) -> RunError:
     """Return the error for a corrupt file that only another training can replace."""
     return RunError(f"{path} is corrupt ({reason}). {TRAIN_AGAIN}")
+
+
+def unreadable_model(run: Path, error: Exception) -> RunError:
+    """Return the error for a model.keras that Keras cannot open: it is newer, or corrupt."""
+    from packaging.version import InvalidVersion, Version
+
+    path, reason = run / MODEL, first_line(error)
+    if not zipfile.is_zipfile(path):
+        return corrupt(path, reason)
+    saved = {}
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
+        saved = dict(load_config(run)["versions"])
+    saved["keras"] = model_file.keras_version(path) or saved.get("keras")
+    installed = _versions()
+    for package in ("keras", "tensorflow"):
+        with contextlib.suppress(InvalidVersion, TypeError):  # no version, or not text
+            if Version(saved.get(package)) > Version(installed[package]):
+                return RunError(
+                    f"{path} cannot be opened ({reason}): it was saved with {package} "
+                    f"{saved[package]}, and {installed[package]} is installed. Install a newer "
+                    f'version: python -m pip install "{package}>={saved[package]}"'
+                )
+    if saved["keras"] != installed["keras"]:
+        reason += f"; saved with Keras {saved['keras']}, opened with {installed['keras']}"
+    return corrupt(path, reason)
 
 
 def other_version(path: Path, reason: str) -> RunError:

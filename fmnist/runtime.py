@@ -10,9 +10,12 @@ import traceback
 import types
 import warnings
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from fmnist import cli
+
+REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 
 def configure_tensorflow(seed: int | None = None, concurrent_operations: int | None = None) -> None:
@@ -28,8 +31,9 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
             of the cores; None for the default of TensorFlow.
 
     Raises:
-        UserError: Keras does not start, or uses another backend.
+        UserError: a package is too old, or Keras does not start, or it uses another backend.
     """
+    check_versions()
     was_imported = "tensorflow" in sys.modules
     too_late = []
     # On CPUs without AVX-512, TensorFlow does not use oneDNN by default, although training is up to
@@ -70,6 +74,24 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
     if seed is not None:
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
+
+
+def check_versions() -> None:
+    """Raise UserError if the version of an installed package does not meet requirements.txt."""
+    if not REQUIREMENTS.exists():  # installed with pip, which has checked the versions
+        return
+    from packaging.requirements import Requirement
+
+    for line in REQUIREMENTS.read_text().splitlines():
+        required = Requirement(line)
+        # A package may be installed under another name, such as tensorflow-cpu.
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            version = metadata.version(required.name)
+            if not required.specifier.contains(version, prereleases=True):
+                raise cli.UserError(
+                    f"{required.name} {version} is installed, but {required} is required; "
+                    f"run: {cli.INSTALL_CORE}"
+                )
 
 
 def available_cores() -> int:

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -89,26 +86,3 @@ def test_gap_cnn_has_the_given_number_of_convolutions():
 def test_the_error_for_an_unknown_network_lists_all_networks():
     with pytest.raises(ValueError, match="resnet.*dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2"):
         build_model("resnet")
-
-
-@pytest.mark.slow
-def test_keras_loads_a_saved_model_without_this_project(tmp_path):
-    model = build_model("gap_cnn", l2=1e-4)
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", IMAGES)
-    subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-c",
-            "import keras, numpy as np\n"
-            "model = keras.models.load_model('model.keras')\n"
-            "np.save('probabilities.npy', model.predict(np.load('images.npy'), verbose=0))",
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    np.testing.assert_allclose(
-        np.load(tmp_path / "probabilities.npy"), model.predict(IMAGES, verbose=0), atol=1e-6
-    )

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -24,6 +22,7 @@ def test_the_pretrained_network_is_a_small_run_of_the_recipe_best():
         "novelty.npz",
     }
     assert (BEST / runs.MODEL).stat().st_size <= 2_000_000
+    assert runs.load_model(BEST).count_params() <= 480_000
     config = runs.load_config(BEST)
     assert TrainConfig(recipe="best", val_size=2000, seed=0).gives_the_same_as(config)
     assert len(runs.load_history(BEST)) == config["epochs"]
@@ -37,17 +36,6 @@ def test_the_pretrained_network_has_the_architecture_of_the_current_recipe():
     assert architecture(runs.load_model(BEST)) == architecture(
         build_model(config["model"], config["ensemble_size"])
     )
-
-
-@pytest.mark.slow
-def test_keras_loads_the_pretrained_network_without_this_project(tmp_path):
-    script = f"""
-import keras, numpy
-model = keras.models.load_model({str(BEST / runs.MODEL)!r})
-assert model.count_params() <= 480_000
-assert model.predict(numpy.full((1, 28, 28, 1), 0.5), verbose=0).shape == (1, 10)
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -84,3 +84,19 @@ def test_another_backend_is_rejected(monkeypatch):
 )
 def test_concurrent_operations_divide_the_cores(cores, concurrent, expected):
     assert tuple(runtime.thread_counts(cores, concurrent).values()) == expected
+
+
+@pytest.mark.parametrize("requirement", ["keras>=99", "numpy<1", "tensorflow>=2,!=2.*"])
+def test_an_installed_version_that_does_not_meet_the_requirements_is_rejected(
+    requirement, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runtime, "REQUIREMENTS", tmp_path / "requirements.txt")
+    runtime.REQUIREMENTS.write_text(f"scipy\nnot-installed-anywhere>=3\n{requirement}\n")
+    with pytest.raises(cli.UserError, match="is installed, but .*requirements.txt") as caught:
+        runtime.configure_tensorflow()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_installed_packages_meet_the_requirements():
+    assert runtime.REQUIREMENTS.exists()
+    runtime.check_versions()

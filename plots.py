@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fmnist.evaluation import metrics
+from fmnist.figure_style import default_style
 from fmnist.source import CLASS_NAMES
 
 # Two colours of Paul Tol's vibrant scheme, which is safe for colour-blind readers.
@@ -25,6 +26,7 @@ GREYSCALE = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
 MIN_BIN_IMAGES = 20  # the accuracy of a bin with fewer images is too uncertain to plot
 
 
+@default_style()
 def evaluation_figures(
     history: list[dict[str, float]],
     results: dict[str, Any],

@@ -26,6 +26,7 @@ from benchmarks.processes import in_own_process
 from evaluate_model import evaluate
 from fmnist import atomic_io, cli, runs, runtime
 from fmnist.config import TrainConfig
+from fmnist.figure_style import default_style
 from plots import BLUE
 from train_cnn import train_or_resume
 
@@ -288,7 +289,8 @@ def main(argv: list[str] | None = None) -> int:
                 atomic_io.write_json(record, entries)
         rows = summaries(entries)
         (options.output_dir / "leaderboard.md").write_text(table(rows))
-        figure_of(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)
+        with default_style():
+            figure_of(rows).savefig(options.output_dir / "leaderboard.png", dpi=150)
         print(
             f"\n{table(rows)}\nSaved {options.output_dir}/leaderboard.md, leaderboard.json and "
             "leaderboard.png"

@@ -29,6 +29,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from fmnist import cli, runs, runtime, source
+from fmnist.figure_style import default_style
 from plots import BLUE, RED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -523,7 +524,8 @@ def main(argv: list[str] | None = None) -> int:
         results["seconds"] = time.perf_counter() - begin
         (folder / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
         (folder / "speed.md").write_text(table(results))
-        figure_of(results).savefig(folder / "speed.png", dpi=150)
+        with default_style():
+            figure_of(results).savefig(folder / "speed.png", dpi=150)
         print(
             f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
             f"Saved {folder}/speed.md, speed.json and speed.png"

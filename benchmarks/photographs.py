@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from fmnist import cli, runs, runtime
 from fmnist.evaluation import metrics
+from fmnist.figure_style import default_style
 from fmnist.inference import photo
 from fmnist.source import CLASS_NAMES
 
@@ -352,10 +353,11 @@ def main(argv: list[str] | None = None) -> int:
         run = runs.find_run(options.run, options.runs_dir)
         print(f"Run: {run}\n")
         classifier = load_classifier(run)
-        figure = measure(
-            classifier, data.load(options.data_dir).test, options.images, options.ood_images
-        )
-        figure.savefig(ROOT / "docs/photographs.png", dpi=110)
+        with default_style():
+            figure = measure(
+                classifier, data.load(options.data_dir).test, options.images, options.ood_images
+            )
+            figure.savefig(ROOT / "docs/photographs.png", dpi=110)
 
     return cli.exit_code("photographs.py", work)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from fmnist.figure_style import default_style
+
 REPORT = "report.html"
 DPI = 110
 
@@ -22,6 +24,7 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 
 
+@default_style()
 def write(
     folder: Path,
     title: str,

@@ -34,6 +34,7 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
         UserError: a package is too old, or Keras does not start, or it uses another backend.
     """
     check_versions()
+    import_matplotlib()
     was_imported = "tensorflow" in sys.modules
     too_late = []
     # On CPUs without AVX-512, TensorFlow does not use oneDNN by default, although training is up to
@@ -92,6 +93,23 @@ def check_versions() -> None:
                     f"{required.name} {version} is installed, but {required} is required; "
                     f"run: {cli.INSTALL_CORE}"
                 )
+
+
+def import_matplotlib() -> None:
+    """Import Matplotlib if MPLBACKEND is set: it may name a backend that is not installed.
+
+    A notebook, for example, passes the name of its backend to the commands that it runs, and they
+    may use another Python. No figure needs a backend.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    if backend is None:
+        return
+    try:
+        import matplotlib
+    finally:
+        os.environ["MPLBACKEND"] = backend
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = backend
 
 
 def available_cores() -> int:

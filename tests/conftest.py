@@ -28,8 +28,13 @@ def pytest_configure(config):
         return  # pytest-xdist: this process runs no tests
     # A shell makes background processes ignore SIGINT, but some tests send it to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No figure of a command may depend on these settings of a user.
+    os.environ["MPLBACKEND"] = "module://not_installed"
     runtime.configure_tensorflow(concurrent_operations=2)
+    import matplotlib
     import tensorflow as tf
+
+    matplotlib.rcParams["text.usetex"] = True  # without LaTeX, every text fails
 
     # TensorFlow warns of retracing, because the tests train many models in one process.
     tf.get_logger().disabled = True
@@ -99,6 +104,15 @@ def no_figures(monkeypatch):
     import plots
 
     monkeypatch.setattr(plots, "evaluation_figures", lambda *arguments: {})
+
+
+@pytest.fixture
+def default_style():
+    """Draw figures with the default settings of Matplotlib, for tests of single figures."""
+    from fmnist import figure_style
+
+    with figure_style.default_style():
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.figures import (
     pixels,
 )
 
+pytestmark = pytest.mark.usefixtures("default_style")
+
 HISTORY = [
     {
         "epoch": epoch,

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from fmnist.figure_style import default_style
 from fmnist.source import CLASS_NAMES
 from plots import BLUE, RED, heat_map
 from tools.comparison.contestants import CONTESTANTS, DEPTHS, REMOVED_COMPONENTS, count
@@ -36,6 +37,7 @@ CAPTIONS = {
 }
 
 
+@default_style()
 def draw(rows: dict[str, dict[str, Any]]) -> dict[str, Figure]:
     """Return the figures by name.
 

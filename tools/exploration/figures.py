@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 import data
+from fmnist.figure_style import default_style
 from fmnist.source import CLASS_NAMES
 from plots import BLUE, RED
 
@@ -46,6 +47,7 @@ CAPTIONS = {
 }
 
 
+@default_style()
 def draw(
     dataset: data.Dataset,
     train: data.Part,

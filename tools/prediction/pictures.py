@@ -11,6 +11,7 @@ import rich.progress
 from rich.console import Console
 
 from fmnist import atomic_io, cli
+from fmnist.figure_style import default_style
 from fmnist.inference import photo
 from fmnist.inference.classifier import BATCH, Classifier, prediction
 from fmnist.source import CLASS_NAMES
@@ -77,6 +78,7 @@ def predict(
     return predictions, unreadable
 
 
+@default_style()
 def draw(
     folder: Path,
     drawn: Sequence[tuple[tuple[Path, photo.Photo], np.ndarray]],

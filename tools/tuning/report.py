@@ -13,6 +13,7 @@ from optuna.visualization import matplotlib as optuna_figures
 
 from fmnist import atomic_io, html_report
 from fmnist.config import TrainConfig
+from fmnist.figure_style import default_style
 from tools.tuning.space import settings_of
 
 TABLE_ROWS = 10  # trials in the table
@@ -67,6 +68,7 @@ def write(folder: Path, study: optuna.Study, best: TrainConfig) -> None:
         )
 
 
+@default_style()
 def draw(study: optuna.Study) -> dict[str, Figure]:
     """Return the figures of a study by name."""
     matplotlib.use("Agg")  # prevents pyplot, which Optuna uses, from opening a window
@@ -77,8 +79,10 @@ def draw(study: optuna.Study) -> dict[str, Figure]:
         axes = list(getattr(axes, "flat", [axes]))
         figures[name] = axes[0].figure
         figures[name].set_size_inches(*inches)
-        if len(axes) > 1:  # tick labels of adjacent panels would overlap
-            for panel in axes:
+        for panel in axes:
+            if panel.get_xscale() == "log":
+                panel.xaxis.set_major_formatter("{x:g}")
+            if len(axes) > 1:  # tick labels of adjacent panels would overlap
                 panel.tick_params(axis="x", labelrotation=90)
     return figures
 

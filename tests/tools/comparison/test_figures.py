@@ -4,6 +4,8 @@ import pytest
 from tests.figures import NAMES, pixels
 from tools.comparison import figures
 
+pytestmark = pytest.mark.usefixtures("default_style")
+
 ROWS = [
     {
         "label": label,

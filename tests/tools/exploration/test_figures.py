@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 
 from tests.figures import IMAGES, LABELS, NAMES, RNG, image_arrays, image_axes
 from tools.exploration import figures
+
+pytestmark = pytest.mark.usefixtures("default_style")
 
 
 def test_every_figure_draws_the_given_data():

@@ -1,0 +1,61 @@
+import io
+import os
+import subprocess
+import sys
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+
+from fmnist.figure_style import default_style
+from tests import ROOT
+
+# Valid settings that change a figure or cannot be drawn.
+OTHER_SETTINGS = {
+    "text.usetex": True,
+    "font.size": 40,
+    "axes.grid": True,
+    "axes.facecolor": "black",
+    "savefig.transparent": True,
+    "savefig.bbox": "tight",
+    "figure.dpi": 20,
+}
+
+
+@default_style()
+def drawn(text):
+    figure, buffer = Figure(), io.BytesIO()
+    figure.subplots().set(title=text, xlabel=text)
+    figure.savefig(buffer)
+    return buffer.getvalue()
+
+
+def test_figures_do_not_depend_on_the_settings_of_the_user():
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        expected = drawn("text")
+        matplotlib.rcParams.update(OTHER_SETTINGS)
+        assert drawn("text") == expected
+        assert matplotlib.rcParams["font.size"] == 40  # the settings of the user are kept
+
+
+@pytest.mark.parametrize("text", ["price_$5_$10", "$\\frac$", "a^b_c", "$"])
+def test_text_is_not_interpreted_as_markup(text):
+    assert drawn(text) != drawn("")
+
+
+@pytest.mark.parametrize("backend", ["module://not_installed", "unknown", "tkagg"])
+def test_a_backend_that_is_not_installed_is_ignored(backend):
+    code = (
+        "import os, sys\nfrom fmnist import runtime\nruntime.import_matplotlib()\n"
+        "from tests.fmnist.test_figure_style import drawn\nassert drawn('text')\n"
+        "print(os.environ['MPLBACKEND'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "MPLBACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{backend}\n", done.stderr

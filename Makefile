@@ -6,10 +6,16 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Without a suitable Python, uv installs one. It comes from PyPI if it is not installed.
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+NO_PYTHON := echo "Python 3.11, 3.12 or 3.13 was not found, and uv could not install one;" \
+	"install Python 3.13, or pass the path of another one: make PYTHON=/path/to/python" >&2; exit 1
+CREATE_VENV = $(if $(PYTHON),$(PYTHON) -m venv --clear $(VENV),rm -rf $(VENV) && \
+	$(UV) venv --quiet --seed --python 3.13 $(VENV) || { $(NO_PYTHON); })
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: help train evaluate explore compare tune predict serve export test test-old-keras lint \
-	bench leaderboard tables fault-injection data clean
+	resolve bench leaderboard tables fault-injection data clean
 
 help:
 	@echo 'Usage: make TARGET [ARGS="options of the command"]'
@@ -25,12 +31,13 @@ help:
 	@echo "make test             run the tests (about 6 minutes)"
 	@echo "make test-old-keras   test that Keras 3.10 opens what is saved (installs it first)"
 	@echo "make lint             check style and formatting with Ruff"
+	@echo "make resolve          check that all packages exist for Linux, Windows and macOS"
 	@echo "make bench            compare the training speed with plain Keras (under 10 minutes)"
 	@echo "make leaderboard      measure accuracy and training time of all recipes (hours)"
 	@echo "make tables           write the result tables of README.md and docs/ from the JSON files"
 	@echo "make fault-injection  kill trainings, fill disks and corrupt inputs (30 minutes)"
 	@echo "make data             find or download the data set"
-	@echo "make clean            remove .venv; runs and data are kept"
+	@echo "make clean            remove the installed packages; runs and data are kept"
 
 train: $(VENV)/core
 	$(RUN) train_cnn.py $(ARGS)
@@ -84,10 +91,16 @@ lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+resolve: $(VENV)/test
+	$(RUN) .ci/resolve.py $(VENV)/bin/uv
+
+.uv/bin/uv:
+	@python3 -m venv --clear .uv && .uv/bin/python -m pip install --quiet uv \
+		|| { rm -rf .uv; $(NO_PYTHON); }
+
 # A file in .venv marks a complete installation. An interrupted installation is repeated.
-$(VENV)/core: requirements.txt constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 was not found; pass its path: make PYTHON=/path/to/python" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+$(VENV)/core: requirements.txt constraints.txt | $(if $(PYTHON),,$(UV))
+	@$(CREATE_VENV)
 	@echo "Installing TensorFlow and the other packages into $(VENV) (a few minutes, only once)"
 	@$(INSTALL) -r requirements.txt
 	@touch $@
@@ -105,4 +118,4 @@ $(VENV)-old-keras/installed: requirements.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-old-keras
+	rm -rf $(VENV) $(VENV)-old-keras .uv

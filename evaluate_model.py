@@ -44,6 +44,7 @@ def evaluate(
     """
     run = Path(run)
     config = runs.load_evaluation_config(run)
+    atomic_io.check_writable(Path(output_dir or run))
     runtime.configure_tensorflow()
     import numpy as np
 
@@ -53,7 +54,6 @@ def evaluate(
     from fmnist.networks import class_probabilities, training_conditions
     from fmnist.source import CLASS_NAMES
 
-    # Load the model and the data.
     model, history = runs.load_model_and_history(run)
     best = runs.chosen_epoch(config["patience"], history)
     if best is None:

@@ -23,7 +23,7 @@ from scipy import ndimage
 from fmnist import cli, runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
-from fmnist.inference import photo
+from fmnist.inference import photo, picture_file
 from fmnist.source import CLASS_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -260,7 +260,8 @@ def ood_photos(kind: str, count: int, margin: bool) -> list[photo.Photo]:
     rngs = (np.random.default_rng([kind_index, number]) for number in range(count))
     pictures = (coloured(OOD_KINDS[kind](rng), rng, margin) for rng in rngs)
     return [
-        photo.convert(np.asarray(photo.reduced(Image.fromarray(picture)))) for picture in pictures
+        photo.convert(np.asarray(picture_file.reduced(Image.fromarray(picture))))
+        for picture in pictures
     ]
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fmnist import cli
+
 TEMPORARY_PREFIX = ".unfinished-"
 # Identifies this process, because process IDs are reused, especially in containers.
 PROCESS_TOKEN = secrets.token_hex(4)
@@ -78,6 +80,25 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         prefix=temporary_name(""), dir=parent, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
+
+
+def check_writable(folder: Path, option: str = "--output-dir") -> None:
+    """Check that files can be created in a folder, or in the first parent folder that exists.
+
+    Args:
+        folder: folder, which need not exist; it is not created.
+        option: command line option of the folder, which the error message suggests.
+
+    Raises:
+        UserError: no file can be created.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise cli.UserError(
+            f"cannot write to the folder {folder} ({error.strerror}); choose another {option}"
+        ) from None
 
 
 def temporary_name(name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.explore_data")
 
-from fmnist import cli, runtime, source
+from fmnist import atomic_io, cli, runtime, source
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_options(argv)
 
     def work() -> None:
+        atomic_io.check_writable(Path(options.output_dir))
         runtime.configure_tensorflow()
         from tools.exploration import findings
 

@@ -21,7 +21,7 @@ from pathlib import Path
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.export_model")
 
-from fmnist import cli, runs, runtime
+from fmnist import atomic_io, cli, runs, runtime
 
 FORMAT_NAMES = ("saved_model", "onnx", "litert", "litert_int8")
 
@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         run = runs.find_run(options.run, options.runs_dir)
         print(f"Run: {run}")
         folder = Path(options.output_dir or default_folder(run, options.runs_dir))
+        atomic_io.check_writable(folder)
         runtime.configure_tensorflow()
         from tools.exporting import export
 

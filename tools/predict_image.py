@@ -1,4 +1,4 @@
-"""Classify pictures of clothes, shoes and bags: JPEG, PNG or WebP files.
+"""Classify pictures of clothes, shoes and bags.
 
     python -m tools.predict_image shoe.jpg         the newest finished run, else pretrained/best
     python -m tools.predict_image photos/ --run runs/my_run --figure
@@ -19,7 +19,7 @@ from typing import Any
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.predict_image")
 
-from fmnist import cli, runs, runtime
+from fmnist import atomic_io, cli, runs, runtime
 
 
 class PredictError(cli.UserError):
@@ -81,16 +81,16 @@ def main(argv: list[str] | None = None) -> int:
         from fmnist.inference.classifier import evaluation_hint, load_classifier
         from tools.prediction import pictures
 
+        folder = Path(options.output_dir)
+        if options.figure:
+            atomic_io.check_writable(folder)
         paths = pictures.find(options.pictures)
         run = runs.find_run(options.run, options.runs_dir)
         report(f"Run: {run}")
         classifier = load_classifier(run)
         if classifier.known is None:
             report(evaluation_hint(run))
-        folder = Path(options.output_dir)
-        predictions, unreadable = pictures.predict(
-            paths, classifier, folder if options.figure else None
-        )
+        predictions, unreadable, photos = pictures.predict(paths, classifier, options.figure)
         if options.json:
             print(
                 json.dumps(
@@ -101,10 +101,12 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print_table(predictions)
         for path, reason in unreadable.items():
-            print(f"predict_image.py: {path}: {cli.one_line(reason)}", file=sys.stderr)
+            reason = cli.one_line(reason)
+            print(f"predict_image.py: skipped {path}: {reason}", file=sys.stderr)
         if not predictions:
             raise PredictError("none of the pictures can be read")
         if options.figure:
+            pictures.draw(folder, photos, predictions)
             more = " and more" if len(predictions) > pictures.ON_A_FIGURE else ""
             report(f"Saved {folder}/predictions-1.png{more}")
         else:

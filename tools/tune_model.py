@@ -18,7 +18,7 @@ from typing import Any
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.tune_model")
 
-from fmnist import cli, runtime
+from fmnist import atomic_io, cli, runtime
 from fmnist.config import MODEL_NAMES, ConfigError, TrainConfig
 from tools.tuning.space import SPACE
 
@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     options, fixed = parse_options(argv)
 
     def work() -> None:
+        atomic_io.check_writable(Path(options.output_dir))
         runtime.configure_tensorflow(concurrent_operations=2)  # the same configuration as train()
         from tools.tuning import report, study
 

@@ -9,23 +9,17 @@ brightness.
 """
 
 import functools
-import warnings
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
-from fmnist import cli
+from fmnist.inference.picture_file import WHITE, decode
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-MOST_PIXELS = 25_000_000
-TOO_LARGE = f"the picture has more than {MOST_PIXELS // 1_000_000} megapixels"
-WORKING = 160  # longest edge, in pixels, of the reduced picture that all steps work on
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
-WHITE = 255
 STEP = 4  # the background is fitted to every fourth pixel of every fourth row
 ROUNDS = 6  # of the fit: the first half fits a plane to the border, the second half a quadratic
 PLANE, QUADRATIC = 3, 6  # numbers of terms
@@ -41,10 +35,6 @@ DARKEST = 0.02  # lower limit of the background when shadows are measured relati
 CLUTTERED = "the background is cluttered, or the object touches the edge"
 LOW_CONTRAST = "low contrast between the object and the background"
 SEVERAL_OBJECTS = "the picture shows several objects"
-
-
-class PhotoError(cli.UserError):
-    """A picture that cannot be read."""
 
 
 class Photo(NamedTuple):
@@ -64,69 +54,8 @@ class Photo(NamedTuple):
 
 
 def read(source: str | Path | BinaryIO) -> Photo:
-    """Return the Photo in a JPEG, PNG or WebP file. Raises PhotoError and OSError."""
+    """Return the Photo in a picture file. Raises: see decode()."""
     return convert(decode(source))
-
-
-def decode(source: str | Path | BinaryIO) -> np.ndarray:
-    """Return the picture as (height, width, 3) uint8, upright and no larger than needed.
-
-    Raises PhotoError and OSError.
-    """
-    try:
-        # Pillow warns of large pictures, for which the limit here is stricter, and of corrupt EXIF
-        # data, which are harmless.
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(source, formats=FORMATS) as picture,
-        ):
-            if picture.width * picture.height > MOST_PIXELS:
-                raise PhotoError(TOO_LARGE)
-            picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
-            picture = ImageOps.exif_transpose(picture)
-            return np.asarray(in_colour(picture))
-    except Image.DecompressionBombError:
-        raise PhotoError(TOO_LARGE) from None
-    except UnidentifiedImageError:
-        raise PhotoError("not a JPEG, PNG or WebP file, or corrupt") from None
-    except (PhotoError, MemoryError):
-        raise
-    except OSError as error:
-        if error.errno is not None:  # an error of the file system
-            raise
-        raise PhotoError(f"the picture is corrupt ({error})") from None
-    except Exception as error:  # a corrupt file raises many kinds
-        raise PhotoError(f"the picture is corrupt ({type(error).__name__})") from None
-
-
-def in_colour(picture: Image.Image) -> Image.Image:
-    """Return a picture of any mode, reduced, as RGB.
-
-    Transparent pixels become white, or black behind a light object. The picture is reduced as early
-    as its mode allows, to save memory.
-    """
-    if picture.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return reduced(
-            picture if picture.mode in ("L", "RGB", "CMYK") else picture.convert("RGB")
-        ).convert("RGB")
-    picture = reduced(picture.convert("RGBA"))
-    opacity = np.asarray(picture.getchannel("A"), np.float32)
-    light = (
-        opacity.any() and np.average(np.asarray(picture.convert("L")), weights=opacity) > WHITE / 2
-    )
-    background = Image.new("RGBA", picture.size, "black" if light else "white")
-    return Image.alpha_composite(background, picture).convert("RGB")
-
-
-def reduced(picture: Image.Image) -> Image.Image:
-    """Return a picture whose longest edge has at most WORKING pixels."""
-    scale = max(picture.size) / WORKING
-    if scale <= 1:
-        return picture
-    size = [max(1, round(length / scale)) for length in picture.size]
-    return picture.resize(size, Image.Resampling.BOX)
 
 
 def convert(picture: np.ndarray) -> Photo:

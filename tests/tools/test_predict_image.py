@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fmnist.inference import classifier as classifiers
 from fmnist.inference import photo
 from tests import ROOT, synthetic_data
 from tools import predict_image
+from tools.prediction import pictures
 
 BEST = ROOT / "pretrained/best"
 
@@ -56,7 +58,15 @@ def folder(tmp_path):
         Image.fromarray(images[labels == number][0]).save(folder / f"{number}.png")
     (folder / "corrupt.jpg").write_bytes(b"not a picture")
     (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:100])
-    (folder / "notes.txt").write_text("neither a picture nor named like one")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    # Read: other suffixes, and none. Left out: resource files of macOS and hidden folders.
+    (folder / "9.png").rename(folder / "9")
+    (folder / "8.png").rename(folder / "8.jfif")
+    (folder / "._7.png").write_bytes(b"resource")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails/7.png").write_bytes((folder / "7.png").read_bytes())
+    os.mkfifo(folder / "pipe.png")  # would block
     return folder.parent
 
 
@@ -68,7 +78,8 @@ def test_json_has_the_predictions_of_a_folder_and_stderr_names_the_corrupt_files
     out, err = capsys.readouterr()
     predictions = json.loads(out)
     assert [prediction["file"] for prediction in predictions] == [
-        str(folder / f"inner/{number}.png") for number in range(10)
+        str(folder / "inner" / name)
+        for name in (*(f"{number}.png" for number in range(8)), "8.jfif", "9")
     ]
     for prediction in predictions:
         assert list(prediction) == [
@@ -84,9 +95,9 @@ def test_json_has_the_predictions_of_a_folder_and_stderr_names_the_corrupt_files
         assert (prediction["label"], prediction["confidence"]) == next(iter(top_k.items()))
         png = base64.b64decode(prediction["model_input"].removeprefix("data:image/png;base64,"))
         assert Image.open(io.BytesIO(png)).size == (28, 28)
-    for name in ("corrupt.jpg", "cut.png"):
-        assert err.count(name) == 1
-    assert "notes.txt" not in err
+    for name in ("corrupt.jpg", "cut.png", "notes.txt", "photo.HEIC"):
+        assert err.count(f"skipped {folder}/inner/{name}: ") == 1
+    assert err.count("skipped") == 4
 
 
 @pytest.mark.slow
@@ -123,6 +134,39 @@ def test_the_figures_contain_every_picture(run, folder, tmp_path, capsys):
     for path in out.iterdir():
         assert np.ptp(matplotlib.image.imread(path)) > 0
     assert str(out / "predictions-1.png") in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_file_name_is_not_markup_and_a_failing_figure_loses_no_prediction(
+    run, folder, tmp_path, capsys, monkeypatch
+):
+    name = "price_$5_$10 [red] <b>.png"
+    (folder / "inner/1.png").rename(tmp_path / name)
+    command = [str(tmp_path / name), "--run", str(run), "--figure"]
+    command += ["--output-dir", str(tmp_path / "figures")]
+    assert predict_image.main(command) == 0
+    assert name in capsys.readouterr().out
+    drawn = []
+
+    def fail(photos, probabilities, titles, names):
+        drawn.extend(titles)
+        raise ValueError("cannot be drawn")
+
+    monkeypatch.setattr(pictures, "photographs", fail)
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        predict_image.main(command)
+    assert drawn[0].startswith(name) and name in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_output_folder_that_cannot_be_written_is_an_error_at_the_start(
+    run, folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pictures, "predict", None)  # would fail
+    (tmp_path / "file").write_text("user file")
+    command = [str(folder), "--run", str(run), "--figure", "--output-dir", str(tmp_path / "file/x")]
+    message = one_line(command, capsys)
+    assert str(tmp_path / "file/x") in message and "choose another --output-dir" in message
 
 
 @pytest.mark.slow

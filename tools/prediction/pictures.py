@@ -14,47 +14,57 @@ from fmnist import atomic_io, cli
 from fmnist.figure_style import default_style
 from fmnist.inference import photo
 from fmnist.inference.classifier import BATCH, Classifier, prediction
+from fmnist.inference.picture_file import PhotoError
 from fmnist.source import CLASS_NAMES
 from tools.prediction.figures import photographs
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 ON_A_FIGURE = 6
 
 
 class PictureError(cli.UserError):
-    """A folder contains no picture."""
+    """A folder contains no files."""
 
 
 def find(names: Sequence[str]) -> list[Path]:
-    """Return the paths of files and of all pictures in folders and their subfolders.
+    """Return the paths of files and of all files in folders and their subfolders.
 
-    Raises PictureError.
+    Hidden files and folders are left out. Among them are the resource files of macOS, such as
+    ._IMG.jpg, which are not pictures. Raises PictureError.
     """
     found = []
     for path in map(Path, names):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise PictureError(
-                    f"{path} contains no {', '.join(SUFFIXES)} file, or cannot be read"
-                )
-            found += inside
+            inside = [file for file in path.rglob("*") if file.is_file()]
+            shown = [file for file in inside if not is_hidden(file.relative_to(path))]
+            if not shown:
+                raise PictureError(f"{path} contains no files, or cannot be read")
+            found += sorted(shown)
         else:
             found.append(path)
     return list(dict.fromkeys(found))
 
 
+def is_hidden(path: Path) -> bool:
+    """Return whether a relative path contains a hidden file or folder."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def predict(
-    paths: Sequence[Path], classifier: Classifier, figures: Path | None = None
-) -> tuple[dict[Path, dict[str, Any]], dict[Path, str]]:
-    """Return predictions of picture files, and the reasons why others cannot be read, by path.
+    paths: Sequence[Path], classifier: Classifier, keep_photos: bool = False
+) -> tuple[dict[Path, dict[str, Any]], dict[Path, str], dict[Path, photo.Photo]]:
+    """Classify picture files.
 
     Args:
         paths: paths of the picture files.
         classifier: result of classifier.load_classifier().
-        figures: folder for figures of the predictions; None for no figures.
+        keep_photos: whether to return the photos for draw(); they need memory.
+
+    Returns:
+        predictions: result of classifier.prediction() by path.
+        unreadable: reasons why other files cannot be read, by path.
+        kept: photos by path; empty without keep_photos.
     """
-    predictions, unreadable, drawn = {}, {}, []
+    predictions, unreadable, kept = {}, {}, {}
     for start in range(0, len(paths), BATCH):
         photos = {}
         for path in track(
@@ -62,7 +72,7 @@ def predict(
         ):
             try:
                 photos[path] = photo.read(path)
-            except (photo.PhotoError, OSError) as error:
+            except (PhotoError, OSError) as error:
                 unreadable[path] = getattr(error, "strerror", None) or cli.one_line(error)
         if not photos:
             continue
@@ -71,34 +81,34 @@ def predict(
             path: prediction(*result)
             for path, *result in zip(photos, photos.values(), probabilities, warnings, strict=True)
         }
-        if figures:
-            drawn += zip(photos.items(), probabilities, strict=True)
-    if drawn:
-        draw(figures, drawn, predictions)
-    return predictions, unreadable
+        if keep_photos:
+            kept |= photos
+    return predictions, unreadable, kept
 
 
 @default_style()
 def draw(
-    folder: Path,
-    drawn: Sequence[tuple[tuple[Path, photo.Photo], np.ndarray]],
-    predictions: dict[Path, dict[str, Any]],
+    folder: Path, photos: dict[Path, photo.Photo], predictions: dict[Path, dict[str, Any]]
 ) -> None:
     """Write figures of ON_A_FIGURE photographs each.
 
-    drawn: pairs of (path, Photo) and probabilities.
+    Args:
+        folder: folder for the figures, created if necessary.
+        photos: photos by path.
+        predictions: result of classifier.prediction() by path.
     """
     with atomic_io.atomic_writes(folder) as temporary:
-        pages = range(0, len(drawn), ON_A_FIGURE)
+        pages = range(0, len(photos), ON_A_FIGURE)
         for page, start in enumerate(track(pages, "Figures"), 1):
-            part = drawn[start : start + ON_A_FIGURE]
+            part = dict(itertools.islice(photos.items(), start, start + ON_A_FIGURE))
+            shown = [predictions[path] for path in part]
             titles = [
-                f"{path.name} (uncertain)" if predictions[path]["uncertain"] else path.name
-                for (path, _), _ in part
+                f"{path.name} (uncertain)" if prediction["uncertain"] else path.name
+                for path, prediction in zip(part, shown, strict=True)
             ]
             figure = photographs(
-                [converted for (_, converted), _ in part],
-                [probabilities for _, probabilities in part],
+                [*part.values()],
+                [np.array([*prediction["probabilities"].values()]) for prediction in shown],
                 titles,
                 CLASS_NAMES,
             )

@@ -16,12 +16,14 @@ from starlette.requests import ClientDisconnect
 from fmnist import cli, runs, runtime
 from fmnist.inference import photo
 from fmnist.inference.classifier import Classifier, load_evaluation, prediction
+from fmnist.inference.picture_file import PhotoError
 from fmnist.source import CLASS_NAMES
 from tools.serving.micro_batcher import MicroBatcher, compile_predictor
 from tools.serving.request_limit import RequestSizeLimit
 
 PAGE = Path(__file__).parent / "index.html"
-TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+# The content, not the type, decides whether a picture can be read.
+TYPES = ("image/*", "application/octet-stream")
 MAX_FILES = 64  # per batch request
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; "
@@ -156,7 +158,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
             ),
             415: {
                 "model": ErrorMessage,
-                "description": f"the content type is none of {', '.join(TYPES)}",
+                "description": f"the content type is not {' or '.join(TYPES)}",
             },
         },
         openapi_extra={
@@ -169,15 +171,15 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         },
     )
     async def predict_one(request: fastapi.Request) -> JSONResponse:
-        """Classify one picture. The request body is a JPEG, PNG or WebP file."""
+        """Classify one picture. The request body is the file."""
         kind = request.headers.get("content-type", TYPES[-1]).partition(";")[0].strip().lower()
-        if kind not in TYPES:
-            message = f"the content type must be one of {', '.join(TYPES)}, not {kind}"
+        if kind != TYPES[-1] and not kind.startswith("image/"):
+            message = f"the content type must be {' or '.join(TYPES)}, not {kind}"
             raise fastapi.HTTPException(415, message)
         try:
             # A JSONResponse is not validated again, which saves time.
             return JSONResponse(await classify(await request.body()))
-        except photo.PhotoError as error:
+        except PhotoError as error:
             raise fastapi.HTTPException(422, str(error)) from None
 
     @app.post(
@@ -191,9 +193,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
     async def predict_many(
         files: Annotated[
             list[fastapi.UploadFile],
-            fastapi.File(
-                description=f"JPEG, PNG or WebP files, at most {MAX_FILES}", max_length=MAX_FILES
-            ),
+            fastapi.File(description=f"picture files, at most {MAX_FILES}", max_length=MAX_FILES),
         ],
     ) -> list[FilePrediction]:
         """Classify up to 64 pictures. For an unreadable file, `error` is set instead."""
@@ -203,7 +203,7 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
             name = (file.filename or "").encode(errors="replace").decode()
             try:
                 return FilePrediction(file=name, prediction=await classify(await file.read()))
-            except photo.PhotoError as error:
+            except PhotoError as error:
                 return FilePrediction(file=name, error=str(error))
 
         return await asyncio.gather(*map(classify_file, files))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import photographs
-from fmnist.inference import photo
+from fmnist.inference import photo, picture_file
 
 
 def boot():
@@ -169,7 +169,8 @@ def test_specks_are_not_part_of_the_object():
     picture = picture_of(boot())
     picture[5:8, 5:8] = 0
     picture[190:193, 20:23] = 0
-    assert_is_boot(photo.convert(np.asarray(photo.reduced(Image.fromarray(picture)))), off=0.06)
+    small = np.asarray(picture_file.reduced(Image.fromarray(picture)))
+    assert_is_boot(photo.convert(small), off=0.06)
 
 
 @pytest.mark.parametrize(
@@ -200,22 +201,19 @@ def test_an_invalid_file_is_rejected_in_one_line(tmp_path):
     for content, message in (
         (b"", "not a JPEG"),
         (larger.getvalue(), "megapixels"),
-        (b"GIF89a" + bytes(50), "not a JPEG"),
+        (b"GIF89a" + bytes(50), "corrupt"),
         (whole[: len(whole) // 2], "corrupt"),
         (whole[:20], "corrupt"),
         (bomb.getvalue(), "megapixels"),
     ):
-        with pytest.raises(photo.PhotoError, match=message) as error:
+        with pytest.raises(picture_file.PhotoError, match=message) as error:
             photo.read(io.BytesIO(content))
         assert "\n" not in str(error.value)
-    gif = file_of(picture_of(boot()), "GIF")
-    with pytest.raises(photo.PhotoError, match="not a JPEG"):
-        photo.read(gif)
     with pytest.raises(FileNotFoundError):
         photo.read(tmp_path / "none.png")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF"])
 def test_damaged_files_give_a_photo_or_one_kind_of_error(kind):
     whole, rng = file_of(picture_of(boot()), kind).getvalue(), np.random.default_rng(0)
     outcomes = set()
@@ -229,6 +227,6 @@ def test_damaged_files_give_a_photo_or_one_kind_of_error(kind):
                     io.BytesIO(damaged[: rng.integers(len(whole) // 2, len(whole) + 1)])
                 ).image.shape
             )
-        except photo.PhotoError:
+        except picture_file.PhotoError:
             outcomes.add(None)
     assert outcomes <= {(28, 28, 1), None} and None in outcomes

@@ -91,7 +91,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
                 epochs=config.epochs,
                 callbacks=[*saver.callbacks(*monitors), *callbacks],
                 shuffle=False,
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=cli.verbosity(),
             )
         saver.save_final()
     return saver.run

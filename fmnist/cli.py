@@ -7,11 +7,14 @@ causes a one-line error.
 import argparse
 import contextlib
 import math
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Import names of optional packages, and the extra of pyproject.toml that installs each.
 EXTRAS = {
@@ -183,14 +186,20 @@ def exit_code(script: str, work: Callable[[], None], interrupted: str | None = N
     def terminate(number: int, frame: object) -> None:
         raise Terminated
 
+    open_standard_streams()
     if hasattr(sys.stdout, "reconfigure"):
         # File names may contain characters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
-    before = signal.signal(signal.SIGTERM, terminate)
+    # Python allows signal handlers in the main thread only.
+    handles_signals = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if handles_signals else None
     try:
         work()
+        flush_output()
         return 0
     except (UserError, OSError) as error:
+        with contextlib.suppress(OSError):
+            flush_output()
         print(f"{script}: {one_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -205,7 +214,61 @@ def exit_code(script: str, work: Callable[[], None], interrupted: str | None = N
         print(f"\n{interrupted or one_line(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if handles_signals:
+            signal.signal(signal.SIGTERM, before)
+
+
+def open_standard_streams() -> None:
+    """Open the null device in place of standard streams that are closed.
+
+    Otherwise the next file that is opened gets the descriptor of a standard stream, and messages
+    of libraries are written into it.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+        if is_closed(getattr(sys, name)):
+            setattr(sys, name, open(os.devnull, mode))
+
+
+def flush_output() -> None:
+    """Write the buffered output.
+
+    Raises:
+        OSError: standard output was closed by its reader, or its disk is full. Further output is
+            discarded, so that Python does not fail when it exits.
+    """
+    try:
+        sys.stdout.flush()
+    except AttributeError:  # replaced by an object that has no buffer
+        pass
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise
+
+
+def is_closed(stream: Any) -> bool:
+    """Return whether nothing can be written to a standard stream, which may be replaced."""
+    return stream is None or getattr(stream, "closed", False)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a standard stream, which may be closed or replaced, is a terminal."""
+    return not is_closed(stream) and hasattr(stream, "isatty") and stream.isatty()
+
+
+def verbosity() -> int:
+    """Return the verbosity of Keras: 1 (progress bar), 2 (lines), or 0 without standard output."""
+    if is_closed(sys.stdout):
+        return 0
+    return 1 if is_terminal(sys.stdout) else 2
 
 
 def not_installed(*packages: str) -> str:

@@ -126,5 +126,5 @@ def track(items: Sequence[Any], description: str) -> Iterable[Any]:
         description,
         console=Console(stderr=True),
         transient=True,
-        disable=len(items) < 20 or not sys.stderr.isatty(),
+        disable=len(items) < 20 or not cli.is_terminal(sys.stderr),
     )

@@ -136,6 +136,10 @@ def is_alive(process_id: int) -> bool:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the content of a file is on the disk."""
+    """Wait until the content of a file is on the disk, where the file system supports that."""
     with open(path, "r+b") as stream:
-        os.fsync(stream.fileno())
+        try:
+            os.fsync(stream.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise

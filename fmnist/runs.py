@@ -14,11 +14,13 @@ import contextlib
 import csv
 import datetime
 import errno
+import functools
 import json
 import math
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -101,6 +103,8 @@ def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Pa
 def lock(run: Path) -> Iterator[None]:
     """Keep other processes from training a run while the context is active.
 
+    Where locks are not supported, a warning is printed once, and the run is not locked.
+
     Raises:
         RunError: another process trains the run.
     """
@@ -117,10 +121,22 @@ def lock(run: Path) -> Iterator[None]:
             raise RunError(
                 f"{run} is being trained by another process; wait for it to finish, or stop it"
             ) from None
+        except OSError as error:  # of some network drives, with various error numbers
+            warn_without_locks(run.parent, error.strerror)
         atomic_io.remove_stale_temp_files(run / CHECKPOINT)
         yield
     finally:
         os.close(folder)
+
+
+@functools.cache
+def warn_without_locks(folder: Path, reason: str) -> None:
+    """Print a warning about a folder on a file system without locks."""
+    print(
+        f"warning: runs in {folder} cannot be locked ({reason}); do not train a run in two "
+        "processes at once",
+        file=sys.stderr,
+    )
 
 
 def save_epoch(run: Path, history: list[Row], model: Any = None) -> None:

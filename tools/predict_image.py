@@ -77,13 +77,13 @@ def main(argv: list[str] | None = None) -> int:
     report = functools.partial(print, file=sys.stderr if options.json else sys.stdout)
 
     def work() -> None:
+        folder = Path(options.output_dir)
+        if options.figure:
+            atomic_io.check_writable(folder)
         runtime.configure_tensorflow()
         from fmnist.inference.classifier import evaluation_hint, load_classifier
         from tools.prediction import pictures
 
-        folder = Path(options.output_dir)
-        if options.figure:
-            atomic_io.check_writable(folder)
         paths = pictures.find(options.pictures)
         run = runs.find_run(options.run, options.runs_dir)
         report(f"Run: {run}")

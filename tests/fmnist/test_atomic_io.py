@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -5,7 +6,7 @@ import sys
 
 import pytest
 
-from fmnist import atomic_io
+from fmnist import atomic_io, cli
 
 
 def test_a_file_is_replaced_only_when_it_is_complete(tmp_path):
@@ -61,3 +62,36 @@ def test_temporary_files_of_dead_processes_are_removed_and_those_of_others_are_k
 def test_written_json_can_be_read(tmp_path):
     atomic_io.write_json(tmp_path / "a.json", {"b": [1]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"b": [1]}
+
+
+def test_a_file_system_without_fsync_is_supported_but_other_errors_are_not_hidden(
+    tmp_path, monkeypatch
+):
+    def fail_with(number):
+        def fsync(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    fail_with(errno.EINVAL)
+    with atomic_io.atomic_write(tmp_path / "result.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "result.txt").read_text() == "new"
+    fail_with(errno.EIO)
+    with (
+        pytest.raises(OSError, match="Input/output error"),
+        atomic_io.atomic_write(tmp_path / "result.txt") as temporary,
+    ):
+        temporary.write_text("lost")
+    assert (tmp_path / "result.txt").read_text() == "new"
+
+
+def test_a_folder_is_writable_if_its_first_existing_parent_is(tmp_path):
+    atomic_io.check_writable(tmp_path)
+    atomic_io.check_writable(tmp_path / "new/folder")
+    assert [*tmp_path.iterdir()] == []
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for folder in (tmp_path / "file", tmp_path / "file/below", tmp_path / "link/below"):
+        with pytest.raises(cli.UserError, match=f"{folder} .* choose another --output-dir"):
+            atomic_io.check_writable(folder)

@@ -1,3 +1,6 @@
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -153,3 +156,17 @@ def test_only_one_process_can_create_a_run_of_a_given_name(tmp_path):
     assert sorted(created) == sorted(f"run-{number}" for number in range(30))
     assert all(process.returncode == 0 for process in processes)
     assert {path.name for path in tmp_path.iterdir()} == {*created}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF])
+def test_without_locks_a_run_is_trained_with_one_warning(number, tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run = make_run(tmp_path, "mine", finished=False)
+    for _ in range(2):
+        with runs.lock(run):
+            assert runs.newest(tmp_path, finished=False) == run
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and message.startswith(f"warning: runs in {tmp_path}")

@@ -159,17 +159,6 @@ def test_a_file_name_is_not_markup_and_a_failing_figure_loses_no_prediction(
 
 
 @pytest.mark.slow
-def test_an_output_folder_that_cannot_be_written_is_an_error_at_the_start(
-    run, folder, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(pictures, "predict", None)  # would fail
-    (tmp_path / "file").write_text("user file")
-    command = [str(folder), "--run", str(run), "--figure", "--output-dir", str(tmp_path / "file/x")]
-    message = one_line(command, capsys)
-    assert str(tmp_path / "file/x") in message and "choose another --output-dir" in message
-
-
-@pytest.mark.slow
 def test_a_run_without_evaluation_predicts_and_names_the_missing_command(run, folder, capsys):
     for name in (runs.METRICS, runs.NOVELTY):
         (run / name).unlink()

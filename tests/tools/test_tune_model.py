@@ -1,5 +1,6 @@
 """tune_model.py on small data, with a journal file and with PostgreSQL."""
 
+import errno
 import os
 import shlex
 import shutil
@@ -72,6 +73,16 @@ def test_a_study_prints_the_command_of_its_best_trial_and_can_be_extended(
     assert "[3/3]" not in tune("--trials", "3")  # the study is complete
     assert "[4/4] trial 3" in tune("--trials", "4")
     assert len(study_of(folder).trials) == 4
+
+
+@pytest.mark.slow
+def test_a_study_needs_no_symbolic_links(tune, tmp_path, monkeypatch):
+    def symlink(*arguments, **options):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", symlink)
+    monkeypatch.setattr(report, "draw", lambda study: {})
+    assert "[1/1] trial 0" in tune("--trials", "1")
 
 
 @pytest.mark.slow

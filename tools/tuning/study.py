@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import optuna
 import sqlalchemy
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
@@ -59,8 +59,7 @@ def tune(
     Raises:
         UserError: a TuneError, DataError, RunError or TrainingError.
     """
-    # Optuna locks the journal with a symbolic link whose target must be an absolute path.
-    folder = Path(output_dir).resolve() / name
+    folder = Path(output_dir) / name
     space = space_of(fixed["model"])
     definition = {"fixed": {"val_size": None, "limit": None} | fixed, "space": space}
     study = open_study(folder, storage, name, definition, fixed["epochs"])
@@ -164,7 +163,10 @@ def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
             heartbeat_stale_trial_callback=requeue,
         )
     remove_incomplete_line(folder / "journal.log")
-    return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    journal = str(folder / "journal.log")
+    # Optuna's other lock is a symbolic link, which some file systems do not support.
+    backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))
+    return optuna.storages.JournalStorage(backend)
 
 
 def remove_incomplete_line(journal: Path) -> None:
@@ -174,7 +176,7 @@ def remove_incomplete_line(journal: Path) -> None:
     """
     if not journal.exists():
         return
-    lock = JournalFileSymlinkLock(str(journal))
+    lock = JournalFileOpenLock(str(journal))
     lock.acquire()
     try:
         with open(journal, "r+b") as stream:

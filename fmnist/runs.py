@@ -469,18 +469,31 @@ def _versions() -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-    """Return the git commit of this project, with "+" if files were changed; None without git."""
+    """Return the git commit of this project, with "+" if files were changed.
+
+    Without git, and in a copy of the project inside another repository, return None.
+    """
+    if _git("rev-parse", "--show-cdup") != "\n":  # the path to the top of the work tree
+        return None
+    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+").strip() or None
+
+
+def _git(*arguments: str) -> str:
+    """Return the output of a git command in the folder of this project; empty on an error."""
+    # A git hook, for example, sets variables that name another repository.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            cwd=Path(__file__).parent,
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent.parent,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def first_line(error: object) -> str:

@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
@@ -170,3 +171,46 @@ def test_without_locks_a_run_is_trained_with_one_warning(number, tmp_path, monke
             assert runs.newest(tmp_path, finished=False) == run
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and message.startswith(f"warning: runs in {tmp_path}")
+
+
+def git(folder, *arguments):
+    options = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *options, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def copied_project(tmp_path, monkeypatch):
+    """A copy of the project in a folder, whose commit is that of runs.commit()."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    project = tmp_path / "project"
+    (project / "fmnist").mkdir(parents=True)
+    (project / "fmnist/runs.py").touch()
+    monkeypatch.setattr(runs, "__file__", str(project / "fmnist/runs.py"))
+    return project
+
+
+def test_a_commit_is_recorded_only_for_the_repository_of_the_project(
+    copied_project, tmp_path, monkeypatch
+):
+    assert runs.commit() is None
+    git(tmp_path, "init", "other")
+    git(tmp_path / "other", "commit", "--allow-empty", "-m", "of another project")
+    copied_project.rename(tmp_path / "other/project")
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "other/project/fmnist/runs.py"))
+    assert runs.commit() is None
+    git(tmp_path / "other/project", "init", ".")
+    assert runs.commit() is None  # no commit yet
+    git(tmp_path / "other/project", "add", "fmnist")
+    git(tmp_path / "other/project", "commit", "-m", "of this project")
+    own = runs.commit()
+    assert len(own) == 40
+    (tmp_path / "other/project/fmnist/runs.py").write_text("# changed")
+    assert runs.commit() == own + "+"
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    assert runs.commit() == own + "+"
+
+
+def test_without_git_no_commit_is_recorded(copied_project, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert runs.commit() is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import platform
 import re
@@ -42,9 +43,10 @@ def configure_tensorflow(seed: int | None = None, concurrent_operations: int | N
     if was_imported and "TF_ENABLE_ONEDNN_OPTS" not in os.environ:
         too_late.append("oneDNN")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    threads = (
-        thread_counts(available_cores(), concurrent_operations) if concurrent_operations else {}
-    )
+    threads = {}
+    # By itself, TensorFlow does not observe the CPU quota of a container.
+    if concurrent_operations or available_cores() < affinity():
+        threads = thread_counts(available_cores(), concurrent_operations)
     to_set = {name: count for name, count in threads.items() if name not in os.environ}
     os.environ.update(to_set)
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -113,8 +115,52 @@ def import_matplotlib() -> None:
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use: its affinity, and its CPU quota."""
+    return math.ceil(min(affinity(), cpu_quota()))
+
+
+def affinity() -> int:
+    """Return the number of cores on which this process may run."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """Return the CPU quota of this process in cores; infinite without a quota.
+
+    The quota is the lowest one of its control group and the groups above it. Linux kernel
+    documentation, cgroup v2 (`cpu.max`) and CFS bandwidth control (`cpu.cfs_quota_us`).
+
+    Args:
+        root: folder of the folders proc and sys.
+    """
+    quotas = [math.inf]
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+            # In a container, the path may be that of the host; then only the mount point exists.
+            group = mount / path.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder == mount.parent:
+                    break
+                quotas.append(_quota_of_group(folder))
+    return min(quotas)
+
+
+def _quota_of_group(folder: Path) -> float:
+    """Return the CPU quota of one control group in cores; infinite without a quota."""
+    with contextlib.suppress(OSError, ValueError):
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        # A quota of -1 (version 1) or "max" (version 2) means none.
+        if int(quota) > 0 and int(period) > 0:
+            return int(quota) / int(period)
+    return math.inf
 
 
 def processor() -> str:
@@ -126,8 +172,13 @@ def processor() -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def thread_counts(cores: int, concurrent_operations: int) -> dict[str, str]:
-    """Return the environment variables that divide the cores among concurrent operations."""
+def thread_counts(cores: int, concurrent_operations: int | None) -> dict[str, str]:
+    """Return the environment variables that divide the cores among concurrent operations.
+
+    With None, every operation may use all cores, which is the default of TensorFlow.
+    """
+    if concurrent_operations is None:
+        return dict.fromkeys(("TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS"), str(cores))
     concurrent_operations = min(concurrent_operations, cores)
     return {
         "TF_NUM_INTEROP_THREADS": str(concurrent_operations),

@@ -11,12 +11,24 @@ before other machines can reach it, put it behind a reverse proxy with authentic
 """
 
 import argparse
+import re
 import sys
 
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.serve_model")
 
 from fmnist import cli, runs, runtime
+
+ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:\d+)?|https?://\[[0-9a-fA-F:.]+\](:\d+)?")
+
+
+def origin(text: str) -> str:
+    """Return the origin of a web page: scheme, host and port. An argparse type."""
+    if not ORIGIN.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must be an origin such as https://example.org or http://localhost:3000, not {text!r}"
+        )
+    return text
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,6 +55,15 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="MB",
         help="request size limit in megabytes (default: %(default)s)",
     )
+    add(
+        "--cors-origin",
+        type=origin,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="origin of a web page on another server that may use the API, such as "
+        "https://example.org; the option can be repeated (default: none)",
+    )
     add("--most-megabytes", dest="max_request_mb", type=limit, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -62,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
         if classifier.known is None:
             print(evaluation_hint(run))
         with server.listen(options.host, options.port) as listening:
-            server.serve(app.create_app(classifier, round(options.max_request_mb * 1e6)), listening)
+            max_bytes = round(options.max_request_mb * 1e6)
+            server.serve(app.create_app(classifier, max_bytes, options.cors_origin), listening)
         print("Stopped.")
 
     return cli.exit_code("serve_model.py", work)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import activations, layers
+from threadpoolctl import ThreadpoolController
 
 from fmnist.networks import can_pool_first, members_of
 
@@ -35,8 +36,31 @@ def predictor(model: keras.Model) -> Step:
         compiled = tf.function(model, input_signature=[tf.TensorSpec((1, *model.input_shape[1:]))])
         return lambda image: compiled(image[None])[0].numpy()
     if len(predictors) == 1:
-        return predictors[0]
-    return lambda image: sum(predict(image) for predict in predictors) / np.float32(len(predictors))
+        return in_one_thread(predictors[0])
+    return in_one_thread(
+        lambda image: sum(predict(image) for predict in predictors) / np.float32(len(predictors))
+    )
+
+
+def in_one_thread(predict: Step) -> Step:
+    """Return the same function, with matrix products in a single thread.
+
+    The products are too small for several threads. While other programs use the cores, a thread
+    that finds no core would make the others wait for many times the duration of a prediction.
+    """
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+
+    def predict_in_one_thread(image: np.ndarray) -> np.ndarray:
+        threads = [library.get_num_threads() for library in libraries]
+        for library in libraries:
+            library.set_num_threads(1)
+        try:
+            return predict(image)
+        finally:
+            for library, count in zip(libraries, threads, strict=True):
+                library.set_num_threads(count)
+
+    return predict_in_one_thread
 
 
 def network_predictor(model: keras.Model) -> Step:

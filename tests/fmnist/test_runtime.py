@@ -1,6 +1,8 @@
+import math
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import keras
@@ -100,3 +102,88 @@ def test_an_installed_version_that_does_not_meet_the_requirements_is_rejected(
 def test_the_installed_packages_meet_the_requirements():
     assert runtime.REQUIREMENTS.exists()
     runtime.check_versions()
+
+
+def control_groups(root, cgroup, **files):
+    """Create the files of control groups below a folder that stands for the root folder."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(cgroup)
+    for name, content in files.items():
+        path = root / "sys/fs/cgroup" / name.replace("__", "/").replace("--", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+V1 = "7:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n"
+QUOTAS = {
+    "version 2 in a container": ("0::/\n", {"cpu--max": "150000 100000\n"}, 1.5),
+    "version 2 without a quota": ("0::/\n", {"cpu--max": "max 100000\n"}, math.inf),
+    "version 2, quota of a parent": (
+        "0::/a/b\n",
+        {"a__b__cpu--max": "max 100000", "a__cpu--max": "200000 100000"},
+        2,
+    ),
+    "version 2, path of the host": ("0::/../../x\n", {"cpu--max": "50000 100000\n"}, 0.5),
+    "version 1 in a container": (
+        V1,
+        {"cpu__cpu--cfs_quota_us": "300000\n", "cpu__cpu--cfs_period_us": "100000\n"},
+        3,
+    ),
+    "version 1 on the host": (
+        V1,
+        {
+            "cpu__cpu--cfs_quota_us": "-1\n",
+            "cpu__cpu--cfs_period_us": "100000\n",
+            "cpu__docker__abc__cpu--cfs_quota_us": "250000\n",
+            "cpu__docker__abc__cpu--cfs_period_us": "50000\n",
+        },
+        5,
+    ),
+    "version 1 without a quota": (
+        V1,
+        {"cpu__cpu--cfs_quota_us": "-1", "cpu__cpu--cfs_period_us": "100000"},
+        math.inf,
+    ),
+    "invalid": ("0::/\n", {"cpu--max": "some cores"}, math.inf),
+    "no control groups": ("", {}, math.inf),
+}
+
+
+@pytest.mark.parametrize("case", QUOTAS)
+def test_the_cpu_quota_of_a_container_is_read(case, tmp_path):
+    cgroup, files, quota = QUOTAS[case]
+    assert runtime.cpu_quota(control_groups(tmp_path, cgroup, **files)) == quota
+
+
+def test_without_linux_there_is_no_cpu_quota(tmp_path):
+    assert runtime.cpu_quota(tmp_path) == math.inf
+
+
+@pytest.mark.parametrize("quota, cores", [(0.5, 1), (1.5, 2), (2, 2), (99, 4), (math.inf, 4)])
+def test_the_quota_limits_the_cores_and_the_threads(quota, cores, monkeypatch, environment):
+    monkeypatch.setattr(runtime, "affinity", lambda: 4)
+    monkeypatch.setattr(runtime, "cpu_quota", lambda: quota)
+    assert runtime.available_cores() == cores
+    environment(None)
+    with warnings.catch_warnings(action="ignore"):
+        runtime.configure_tensorflow()
+    threads = [os.environ.get(name) for name in SETTINGS[1:]]
+    assert threads == ([str(cores)] * 2 if cores < 4 else [None, None])
+
+
+def test_commands_run_outside_the_main_thread(capsys):
+    codes = []
+
+    def work():
+        codes.append(cli.exit_code("command", lambda: print("done")))
+
+    def fail():
+        raise cli.UserError("reason")
+
+    for target in (work, lambda: codes.append(cli.exit_code("command", fail))):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert codes == [0, 1]
+    assert capsys.readouterr() == ("done\n", "command: reason\n")

@@ -207,6 +207,51 @@ def test_invalid_requests_get_an_error_message_and_no_5xx(client):
     assert client.get("/nothing").status_code == 404
 
 
+def test_the_type_of_a_picture_is_that_of_its_content(client):
+    for kind in ("image/jpg", "image/pjpeg", "image/heic", "IMAGE/PNG; charset=x", "image/x-any"):
+        response = client.post("/predict", content=png(), headers={"Content-Type": kind})
+        assert response.status_code == 200, kind
+    assert client.post("/predict", content=png()).status_code == 200  # no content type
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/model", "/openapi.json"])
+def test_head_has_the_headers_of_get(client, path):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code == 200
+    assert head.headers == get.headers
+    assert "head" not in client.get("/openapi.json").json()["paths"].get(path, {})
+
+
+def test_other_origins_are_allowed_only_if_they_are_named(client, classifier):
+    origins = ["https://example.org", "http://localhost:3000"]
+    options = serve_model.parse_options([f"--cors-origin={origin}" for origin in origins])
+    assert options.cors_origin == origins and serve_model.parse_options([]).cors_origin == []
+    allowing = testclient.TestClient(app_module.create_app(classifier, LIMIT, origins))
+    allowed = "Access-Control-Allow-Origin"
+    for origin in (*origins, "https://example.com"):
+        named = origin in origins
+        headers = {"Origin": origin, "Content-Type": "image/png"}
+        for status, content in ((200, png()), (413, bytes(LIMIT + 1)), (422, b"")):
+            response = allowing.post("/predict", content=content, headers=headers)
+            assert response.status_code == status
+            assert response.headers.get(allowed) == (origin if named else None)
+        asking = {"Access-Control-Request-Method": "POST", "Origin": origin}
+        response = allowing.options(
+            "/predict", headers={**asking, "Access-Control-Request-Headers": "content-type"}
+        )
+        assert (response.status_code == 200) is named
+        assert allowed not in client.post("/predict", content=png(), headers=headers).headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "*", "example.org", "https://example.org/", "https://a b", "null", "ftp://a.b"]
+)
+def test_an_invalid_origin_is_rejected(origin, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        serve_model.parse_options(["--cors-origin", origin])
+    assert "must be an origin such as" in capsys.readouterr().err
+
+
 def test_the_model_card_has_the_metrics_of_the_evaluation(client):
     card, scores = client.get("/model").json(), json.loads((BEST / "metrics.json").read_text())
     assert (

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import python_multipart  # noqa: F401  FastAPI needs it, and fails only at the f
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from fmnist import cli, runs, runtime
@@ -100,12 +102,15 @@ class ModelCard(BaseModel):
     limits: str = Field(description="pictures for which the network is not suited")
 
 
-def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
+def create_app(
+    classifier: Classifier, max_bytes: int, cors_origins: Sequence[str] = ()
+) -> fastapi.FastAPI:
     """Return the FastAPI application.
 
     Args:
         classifier: result of classifier.load_classifier().
         max_bytes: request size limit.
+        cors_origins: origins of web pages, such as https://example.org, that may use the API.
 
     Raises:
         RunError: if the metrics of the run are corrupt.
@@ -208,16 +213,19 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
 
         return await asyncio.gather(*map(classify_file, files))
 
+    @app.head("/model", include_in_schema=False)
     @app.get("/model")
     async def model() -> ModelCard:
         """Return the model card: the network, its accuracy and its limits."""
         return card
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Return the status of the server."""
         return {"status": "ok"}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> HTMLResponse:
         return HTMLResponse(page, headers=HEADERS)
@@ -234,6 +242,14 @@ def create_app(classifier: Classifier, max_bytes: int) -> fastapi.FastAPI:
         return fastapi.Response(status_code=400)  # the client disconnected
 
     app.add_middleware(RequestSizeLimit, max_bytes=max_bytes)
+    if cors_origins:
+        # The outermost middleware, so that a page can also read the responses of the other one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Content-Type"],
+        )
     return app
 
 

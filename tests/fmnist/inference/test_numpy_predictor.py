@@ -1,7 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from fmnist.inference import numpy_predictor
 from fmnist.inference.numpy_predictor import predictor
 from fmnist.training.fast_model import accelerate
 from model import MODELS, build_model
@@ -76,3 +78,30 @@ def test_the_predictor_supports_networks_with_other_options(network):
     np.testing.assert_allclose(
         predictor(model)(IMAGES[0]), model.predict(IMAGES[:1], verbose=0)[0], atol=1e-6
     )
+
+
+def blas_threads():
+    return [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
+
+
+def test_matrix_products_use_one_thread_and_the_setting_is_restored(monkeypatch):
+    counts = []
+
+    def softmax(values):
+        counts.append(blas_threads())
+        if len(counts) > 1:
+            raise MemoryError
+        return values
+
+    monkeypatch.setattr(numpy_predictor, "softmax", softmax)
+    predict = predictor(build_model("lenet_l2"))
+    with threadpool_limits(3, "blas"):
+        before = blas_threads()
+        predict(IMAGES[0])
+        assert blas_threads() == before
+        with pytest.raises(MemoryError):
+            predict(IMAGES[0])
+        assert blas_threads() == before
+    assert counts == [[1] * len(before)] * 2

@@ -37,19 +37,20 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
         UserError: a DataError, a RunError or a TrainingError.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the message names the saved files.
     """
-    runtime.configure_tensorflow(config.seed, concurrent_operations=2)  # one per half of a batch
+    # The engine fast computes the two halves of a batch at the same time.
+    runtime.configure_tensorflow(config.seed, None if config.engine == "plain" else 2)
     import keras
-    import tensorflow as tf
 
     import data
     from fmnist import networks
-    from fmnist.training import augmentation, data_pruning, fast_model, loop, optimizers, whitening
+    from fmnist.training import augmentation, data_pruning, engines, loop, optimizers, whitening
     from model import build_model
 
+    config = engines.choose(config)
     dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
     print(f"Data: {dataset.source}; {train_size:,} training and {val_size:,} validation images")
-    random_stream = tf.Variable([config.seed, 0])  # seed and epoch, for order and augmentation
+    random_stream = loop.random_stream(config.seed)  # for the order of images, and augmentation
     interval = config.prune_every
     pruning = data_pruning.DataPruning(train_size, interval) if interval > 1 else None
     train_batches = data.batches(
@@ -59,21 +60,20 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
         pruning=pruning,
         augment=functools.partial(augmentation.augment, kind=config.augment),
     )
-    validation_batches = data.batches(dataset.validation, VALIDATION_BATCH)
 
-    model = build_model(config.model, config.ensemble_size, **config.network_settings())
-    networks.initialise(model, config.seed)
-    whitening.whiten(model, dataset.train.images)
-
-    # The saved model gets an optimizer without state, so that plain Keras loads it completely.
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile("sgd", loss, metrics=["accuracy"])
-    # The accelerated model trains the same weights in less time.
     optimizer = optimizers.build_optimizer(config, steps_per_epoch=len(train_batches))
-    accelerated = fast_model.accelerate(model, config.seed, optimizer.iterations, pruning)
-    accelerated.compile(
+    with engines.precision(config.mixed_precision):
+        model = build_model(config.model, config.ensemble_size, **config.network_settings())
+        networks.initialise(model, config.seed)
+        whitening.whiten(model, dataset.train.images)
+        # This model trains the weights of `model`, with the engine fast in less time.
+        training_model = engines.training_model(model, config, optimizer.iterations, pruning)
+    training_model.compile(
         optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION
     )
+    # The saved model gets an optimizer without state, so that plain Keras loads it completely.
+    model.compile("sgd", loss, metrics=["accuracy"])
 
     monitors = []  # callbacks that monitor the validation loss
     if config.schedule == "plateau":
@@ -82,11 +82,11 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
         monitors.append(keras.callbacks.EarlyStopping(patience=config.patience))
 
     # After each epoch, the saver writes the history, a checkpoint and, if improved, the weights.
-    with loop.open_run(run, config, dataset, model, accelerated, random_stream) as saver:
+    with loop.open_run(run, config, dataset, model, training_model, random_stream) as saver:
         if not saver.is_done():
-            accelerated.fit(
+            training_model.fit(
                 train_batches,
-                validation_data=validation_batches,
+                validation_data=data.batches(dataset.validation, VALIDATION_BATCH),
                 initial_epoch=len(saver.history),
                 epochs=config.epochs,
                 callbacks=[*saver.callbacks(*monitors), *callbacks],
@@ -109,7 +109,7 @@ def resume(run: Path, data_dir: str | None = None, callbacks: Sequence[Any] = ()
         UserError, KeyboardInterrupt: see train().
     """
     if runs.is_finished(run):
-        print(f"{run} is finished already.")
+        print(f"{run} is finished already. {runs.how_to_train_further(run)}")
         atomic_io.remove_stale_temp_files(run)  # left by a process that was killed at the end
         return run
     config = runs.load_train_config(run)

@@ -106,15 +106,14 @@ def set_up(config: TrainConfig, dataset: Any) -> tuple[Any, ...]:
         the random stream.
     """
     import keras
-    import tensorflow as tf
 
     import data
     from fmnist import networks
-    from fmnist.training import augmentation, fast_model, optimizers
+    from fmnist.training import augmentation, fast_model, loop, optimizers
     from model import build_model
     from train_cnn import STEPS_PER_EXECUTION, VALIDATION_BATCH
 
-    random_stream = tf.Variable([config.seed, 0])
+    random_stream = loop.random_stream(config.seed)
     augment = functools.partial(augmentation.augment, kind=config.augment)
     training = data.batches(
         dataset.train, config.batch_size, shuffle=random_stream, augment=augment

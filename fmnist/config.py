@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import math
 import os
+import shlex
 import types
 import typing
 from collections.abc import Callable
@@ -34,16 +35,29 @@ MODEL_NAMES = tuple(MODEL_OPTIONS)
 NETWORK_SETTINGS = ("dropout", "l2", "width", "batch_norm", "convolutions", "weights")
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
+ENGINES = ("auto", "fast", "plain")
 AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase")
 PLACES = ("runs_dir", "name", "data_dir")  # settings that do not change the result
 # Former names of settings, still accepted on the command line and in config.json.
 OLD_NAMES = {"members": "ensemble_size", "easy_every": "prune_every"}
 # Settings that the oldest records lack, with the values of trainings before the setting existed.
-ADDED_LATER = {"ensemble_size": 1, "prune_every": 1}
+ADDED_LATER = {
+    "ensemble_size": 1,
+    "prune_every": 1,
+    "engine": "fast",
+    "mixed_precision": False,
+    "init_from": None,
+}
+# Settings that a run must share with the run from whose weights it starts: they determine the
+# network, and which images are the validation set.
+SHARED_WITH_START = (
+    *("model", "ensemble_size", "width", "batch_norm", "convolutions"),
+    *("seed", "val_size", "limit"),
+)
 # The argument groups of `--help`.
 DATA, MODEL, OPTIMISATION = "data", "model", "optimisation"
-REGULARISATION, TRAINING, RUN = "regularisation", "training", "run"
-GROUPS = (DATA, MODEL, OPTIMISATION, REGULARISATION, TRAINING, RUN)
+REGULARISATION, TRAINING, DEVICE, RUN = "regularisation", "training", "device", "run"
+GROUPS = (DATA, MODEL, OPTIMISATION, REGULARISATION, TRAINING, DEVICE, RUN)
 FLOAT32_MAX = 3.4e38
 YES_NO = {"yes": True, "no": False}
 UNSET = type("Unset", (), {"__repr__": lambda self: "<from the recipe>"})()
@@ -198,6 +212,14 @@ class TrainConfig:
         check=cli.path,
         metavar="imagenet|FILE",
     )
+    init_from: str | None = setting(
+        None,
+        MODEL,
+        "finished run from whose weights the training starts, with a new optimizer; network, "
+        "--seed, --val-size and --limit must be the same (default: random initialisation)",
+        check=cli.path,
+        metavar="RUN",
+    )
     label_smoothing: float = setting(
         0.0,
         REGULARISATION,
@@ -225,6 +247,18 @@ class TrainConfig:
         low=1,
         below=1e6,
         metavar="N",
+    )
+    engine: str = setting(
+        "auto",
+        DEVICE,
+        "fast: an equivalent of the network that trains faster on CPUs; plain: the network itself, "
+        "on any device; auto: plain on a GPU, else fast",
+        choices=ENGINES,
+    )
+    mixed_precision: bool = setting(
+        False,
+        DEVICE,
+        "compute in float16 on a GPU, or in bfloat16 on a processor with AVX512_BF16 or AMX",
     )
     seed: int = setting(
         0,
@@ -287,9 +321,10 @@ class TrainConfig:
     def from_record(cls, record: dict[str, Any]) -> "TrainConfig":
         """Return the config of a record that to_record() made. Raises ConfigError.
 
-        Former names of settings are accepted; other keys are ignored.
+        Former names of settings are accepted, and ADDED_LATER supplies the settings that the oldest
+        records lack; other keys are ignored.
         """
-        record = with_current_names(record)
+        record = ADDED_LATER | with_current_names(record)
         missing = [name for name in names() if name not in record]
         if missing:
             raise ConfigError(f"the setting {missing[0]} is missing")
@@ -310,13 +345,14 @@ class TrainConfig:
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
         """Return whether recorded settings give the same result as this config.
 
-        ADDED_LATER supplies the settings that the oldest records lack. A record that lacks another
-        setting gives another result.
+        With the engine auto, a run of either engine does. A record that lacks a setting gives
+        another result, see from_record().
         """
-        places = {name: getattr(self, name) for name in PLACES}
+        same = {name: getattr(self, name) for name in PLACES}
+        if self.engine == "auto":
+            same["engine"] = self.engine
         try:
-            recorded = TrainConfig.from_record(ADDED_LATER | with_current_names(record) | places)
-            return recorded == self
+            return TrainConfig.from_record(with_current_names(record) | same) == self
         except ConfigError:
             return False
 
@@ -377,9 +413,11 @@ def add_options(parser: argparse.ArgumentParser) -> dict[str, argparse._Argument
             "dest": field.name,
             "default": argparse.SUPPRESS,
             "choices": field.metadata["choices"] or None,
-            "metavar": "{yes,no}" if kind_of(field) is bool else field.metadata["metavar"],
+            "metavar": field.metadata["metavar"],
             "type": lambda text, field=field: parsed(field, text),
         }
+        if kind_of(field) is bool:  # the option alone means yes
+            options |= {"metavar": "yes|no", "nargs": "?", "const": True}
         groups[field.metadata["group"]].add_argument(
             flag(field.name), help=help_text(field), **options
         )
@@ -406,6 +444,8 @@ def default_text(field: dataclasses.Field, default: Any) -> str:
     """Return a default as text for the help text."""
     if default is None:
         return "that of the network"
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     return f"{default:g}" if kind_of(field) is float else str(default)
 
 
@@ -430,7 +470,11 @@ def parse_arguments(
     options = parser.parse_args(argv)
     if options.resume is not None:
         if extra := vars(options).keys() - {"resume", "runs_dir", "data_dir"}:
-            parser.error(f"--resume uses the {flag(min(extra))} of the run; leave this option out")
+            parser.error(
+                f"--resume uses the {flag(min(extra))} of the run; leave this option out, or start "
+                "a new run from the weights of a finished one: --init-from "
+                + ("RUN" if options.resume is True else shlex.quote(options.resume))
+            )
         return None, argparse.Namespace(**{"runs_dir": "runs", "data_dir": None} | vars(options))
     try:
         return TrainConfig.from_arguments(options), options

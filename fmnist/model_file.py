@@ -17,10 +17,11 @@ NEW_ARGUMENTS = {
     "renorm_clipping": None,
     "renorm_momentum": 0.99,
 }
+MIXED_PRECISION = ("mixed_float16", "mixed_bfloat16")  # names of dtype policies
 
 
 def save(model: Any, path: Path) -> None:
-    """Save a Keras model so that plain Keras opens it, from OLDEST_KERAS on.
+    """Save a Keras model so that plain Keras opens it, from OLDEST_KERAS on, in float32.
 
     Args:
         model: Keras model. Loading it causes no warning if its optimizer has no state, like SGD.
@@ -29,7 +30,7 @@ def save(model: Any, path: Path) -> None:
     model.save(path)
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(contents[CONFIG], object_hook=_without_new_arguments)
+    config = json.loads(contents[CONFIG], object_hook=_portable)
     contents[CONFIG] = json.dumps(config).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in contents.items():
@@ -45,7 +46,13 @@ def keras_version(path: Path) -> str | None:
         return None
 
 
-def _without_new_arguments(config: dict[str, Any]) -> dict[str, Any]:
+def _portable(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the config without new arguments and mixed precision.
+
+    The weights of a network that computes in mixed precision are float32.
+    """
+    if config.get("name") in MIXED_PRECISION:
+        return {"name": "float32"}
     return {
         name: value
         for name, value in config.items()

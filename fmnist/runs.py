@@ -18,6 +18,7 @@ import functools
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import atomic_io, cli, model_file, source
-from fmnist.config import ConfigError, TrainConfig, with_current_names
+from fmnist.config import SHARED_WITH_START, ConfigError, TrainConfig, with_current_names
 
 # Version of the run directory's format. Increase it if older code would misread a new run.
 FORMAT = 1
@@ -439,6 +440,14 @@ def other_version(path: Path, reason: str) -> RunError:
     return RunError(
         f"{path} is from another version of this project, or corrupt ({reason}). {TRAIN_AGAIN}"
     )
+
+
+def how_to_train_further(run: Path) -> str:
+    """Return a sentence with the command that trains the weights of a finished run further."""
+    record = load_config(run)
+    shared = {name: record[name] for name in SHARED_WITH_START if name in record}
+    command = ["python", "train_cnn.py", "--init-from", str(run), *TrainConfig(**shared).to_flags()]
+    return f"To start a new run from its weights: {shlex.join(command)}"
 
 
 def find_run(run: str | None, runs_dir: str) -> Path:

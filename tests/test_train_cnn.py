@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from fmnist.config import OPTIMIZERS, TrainConfig, parse_arguments
 from fmnist.networks import members_of
 from fmnist.training import checkpoint, loop, optimizers
 from fmnist.training.fast_model import SplitBatchModel
+from fmnist.training.plain_model import MemberwiseModel
 from fmnist.training.whitening import LAYER, whiten
 from model import build_model
 from tests import ROOT
@@ -503,9 +505,81 @@ def test_out_of_memory_causes_a_one_line_error_and_the_run_is_resumable(
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_epoch", run_out_of_memory)
         message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run", "--epochs", "3")
-    assert "out of memory in epoch 3" in message and "--batch-size 50" in message
-    assert train_cnn.main(["--resume", str(tmp_path / "run")]) == 0
+    assert "out of memory in epoch 3" in message
+    assert "a new run with a --batch-size below 50" in message
+    # The advice works: this command has no --batch-size, which --resume does not accept.
+    command = shlex.split(message.rpartition("To resume: ")[2])
+    assert command[:2] == ["python", "train_cnn.py"]
+    assert train_cnn.main(command[2:]) == 0
     assert len(losses(tmp_path / "run")) == 3
+
+
+@pytest.mark.slow
+def test_a_missing_deterministic_operation_causes_a_one_line_error(
+    synthetic_dataset, tmp_path, capfd, monkeypatch
+):
+    def fail(model, batch):
+        message = "Deterministic GPU implementation of X not available."
+        raise tf.errors.UnimplementedError(None, None, f"{message}\n more lines")
+
+    monkeypatch.setattr(MemberwiseModel, "train_step", fail)
+    message = failure(capfd, "--runs-dir", str(tmp_path), "--name", "run")
+    assert "X not available" in message and "CUDA_VISIBLE_DEVICES=-1" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def finished(synthetic_dataset, tmp_path):
+    """A finished run, its options, and its lowest validation loss."""
+    options = ["--model", "lenet_l2", "--dropout", "0", "--l2", "0"]
+    run = train(tmp_path, *options, "--epochs", "2", name="first")
+    return run, options, min(losses(run))
+
+
+@pytest.mark.slow
+def test_a_new_run_starts_from_the_weights_of_a_finished_one(finished, tmp_path, monkeypatch):
+    run, options, loss = finished
+    # With so low a learning rate, the weights and the loss hardly change.
+    small = [*options, "--epochs", "1", "--learning-rate", "1e-7", "--init-from", str(run)]
+    second = train(tmp_path, *small, name="second")
+    assert losses(second)[0] == pytest.approx(loss, rel=1e-3)
+    assert runs.load_config(second)["init_from"] == str(run)
+    # The optimizer is a new one, with the options of the new run.
+    third = train(tmp_path, *options, "--epochs", "3", "--init-from", str(run), name="third")
+    assert [row["epoch"] for row in runs.load_history(third)] == [1, 2, 3]
+    assert min(losses(third)) < loss
+
+    # A run that is interrupted before its first epoch loads the weights again.
+    config, _ = parse_arguments("", [*SMALL, *small, "--runs-dir", str(tmp_path / "runs")])
+    record = config.to_record() | {"fingerprint": source.fingerprint()}
+    fourth = train_cnn.resume(runs.create(tmp_path / "runs", "fourth", record))
+    assert np.array_equal(weights(fourth), weights(second))
+
+
+@pytest.mark.slow
+def test_weights_of_an_unsuitable_run_are_rejected_with_a_command_that_works(
+    finished, tmp_path, capfd
+):
+    run, options, _ = finished
+    new = ["--runs-dir", str(tmp_path / "runs"), "--name", "second", "--init-from", str(run)]
+    assert train_cnn.main(["--resume", str(run)]) == 0
+    named = capfd.readouterr().out
+    for different in ([], [*options, "--seed", "1"], [*options, "--limit", "300"]):
+        message = failure(capfd, *new, *different)
+        assert "was trained with another --" in message
+        for text in (message, named.splitlines()[0]):
+            command = shlex.split(text.rpartition("python train_cnn.py ")[2])
+            config, _ = parse_arguments("", command)
+            assert config.init_from == str(run) and config.model == "lenet_l2"
+            assert config.val_size == 100
+    assert "finished run" in failure(capfd, *options, "--init-from", str(tmp_path / "missing"))
+    # Another network than the settings of the run claim.
+    build_model("lenet_l2", width=2).save(run / runs.MODEL)
+    assert "is not that of its config.json" in failure(capfd, *options, *new)
+    assert not (tmp_path / "runs/second").exists()
+    with pytest.raises(SystemExit, match="2"):
+        train_cnn.main(["--resume", str(run), "--epochs", "5"])
+    assert f"--init-from {run}" in capfd.readouterr().err
 
 
 @pytest.mark.slow

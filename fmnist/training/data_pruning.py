@@ -30,7 +30,8 @@ class DataPruning:
         self.easy, self.every = int(EASY_FRACTION * count), every
         self.kept = self.easy // every
         self.size = count - self.easy + self.kept
-        self.losses = keras.Variable(tf.zeros(count), trainable=False)
+        with tf.device("CPU"):  # which selects the images, also if a GPU trains
+            self.losses = keras.Variable(tf.zeros(count), trainable=False)
 
     def choose(self, epoch: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Select the images of an epoch.

@@ -22,8 +22,7 @@ from keras import Sequential, layers
 
 from fmnist.networks import can_pool_first, members_of
 from fmnist.training.data_pruning import DataPruning
-
-Batch = tf.Tensor | tuple[tf.Tensor, tf.Tensor]  # images; with data pruning, also their indices
+from fmnist.training.plain_model import MemberwiseModel
 
 
 def accelerate(
@@ -86,15 +85,11 @@ def accelerated_network(
     return Sequential(accelerated)
 
 
-class SplitBatchModel(keras.Model):
+class SplitBatchModel(MemberwiseModel):
     """A model that computes the two halves of a batch in parallel.
 
     It contains two accelerated networks for every ensemble member, one for each half of a batch,
     which share the weights of the member.
-
-    In training, every ensemble member has its own loss. Therefore the output (members · N, 10) is
-    the concatenation of the outputs of all members, and labels and sample weights are repeated to
-    match. In inference, the output (N, 10) is the mean over the members.
     """
 
     def __init__(
@@ -107,27 +102,16 @@ class SplitBatchModel(keras.Model):
             second: networks for the second half of a batch, one per ensemble member.
             pruning: data pruning that records the losses of the images; None without data pruning.
         """
-        super().__init__()
-        self.first, self.second, self.pruning = first, second, pruning
+        super().__init__(first, pruning)
+        self.second = second
 
-    def compile(self, *arguments, **options) -> None:
-        """Compile the model, and create the variables of the metrics.
-
-        Otherwise the first training step would create them and would be traced twice.
-        """
-        super().compile(*arguments, **options)
-        one_output = tf.zeros((1, *self.first[0].output_shape[1:]))
-        self.compute_metrics(None, one_output, one_output)
-
-    def call(self, images: Batch, training: bool = False) -> tf.Tensor:
-        """Return the outputs of all members in training, otherwise their mean."""
-        if isinstance(images, tuple):
-            images, _ = images
+    def member_outputs(self, images: tf.Tensor, training: bool) -> list[tf.Tensor]:
+        """Return the output (N, 10) of every member for images (N, 28, 28, 1)."""
         count = tf.shape(images)[0]
         # A single image is used as both halves, because batch normalisation cannot compute the
         # mean of an empty half. The second output is then removed.
         halves = images[: tf.maximum(count // 2, 1)], images[count // 2 :]
-        outputs = [
+        return [
             tf.concat(
                 [
                     network(half, training=training)
@@ -135,40 +119,8 @@ class SplitBatchModel(keras.Model):
                 ],
                 axis=0,
             )[:count]
-            for pair in zip(self.first, self.second, strict=True)
+            for pair in zip(self.members, self.second, strict=True)
         ]
-        return tf.concat(outputs, axis=0) if training else tf.add_n(outputs) / len(outputs)
-
-    def compute_loss(
-        self,
-        x: Batch | None = None,
-        y: tf.Tensor | None = None,
-        y_pred: tf.Tensor | None = None,
-        sample_weight: tf.Tensor | None = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """Return the loss, and record the losses of the images for data pruning."""
-        y, sample_weight = (self._for_every_member(values, y_pred) for values in (y, sample_weight))
-        if isinstance(x, tuple):
-            losses = tf.reshape(
-                keras.losses.categorical_crossentropy(y, y_pred), (len(self.first), -1)
-            )
-            self.pruning.record(x[1], tf.reduce_mean(losses, axis=0))
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-    def compute_metrics(
-        self, x: Batch, y: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
-    ) -> dict[str, tf.Tensor]:
-        """Return the metrics over the outputs of all members."""
-        y, sample_weight = (self._for_every_member(values, y_pred) for values in (y, sample_weight))
-        return super().compute_metrics(x, y, y_pred, sample_weight)
-
-    def _for_every_member(self, values: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor | None:
-        """Return labels or sample weights, repeated as often as the outputs contain members."""
-        if len(self.first) == 1 or values is None:
-            return values
-        repeats = tf.shape(outputs)[0] // tf.shape(values)[0]
-        return tf.tile(values, [repeats] + [1] * (len(values.shape) - 1))
 
 
 def unused_rows(model: keras.Model) -> int:
@@ -220,7 +172,7 @@ class PooledConvolution(layers.Layer):
 
 
 class FusedBatchNormalization(layers.Layer):
-    """Batch normalisation as a single operation; Keras uses several.
+    """Batch normalisation as a single operation, in float32; Keras uses several.
 
     Args:
         keras_layer: layer whose weights are used.
@@ -228,7 +180,7 @@ class FusedBatchNormalization(layers.Layer):
     """
 
     def __init__(self, keras_layer: layers.BatchNormalization, momentum: float) -> None:
-        super().__init__()
+        super().__init__(dtype="float32")  # also in mixed precision, like that of Keras
         self.keras_layer, self.momentum = keras_layer, momentum
 
     def call(self, values: tf.Tensor, training: bool = False) -> tf.Tensor:

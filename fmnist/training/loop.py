@@ -11,11 +11,11 @@ import keras
 import tensorflow as tf
 
 from fmnist import cli, runs
-from fmnist.config import TrainConfig
+from fmnist.config import SHARED_WITH_START, TrainConfig, flag
 from fmnist.networks import pretrained_weights, set_backbone_weights
 from fmnist.source import socket_timeout
 from fmnist.training import checkpoint, interrupts
-from fmnist.training.fast_model import SplitBatchModel
+from fmnist.training.plain_model import dropout_states
 
 
 class TrainingError(cli.UserError):
@@ -32,7 +32,7 @@ def open_run(
     config: TrainConfig,
     dataset: Any,
     model: keras.Model,
-    fast_model: SplitBatchModel,
+    training_model: keras.Model,
     random_stream: tf.Variable,
 ) -> Iterator["EpochSaver"]:
     """Create a run directory, or restore an unfinished run, and yield its EpochSaver.
@@ -42,7 +42,7 @@ def open_run(
         config: all settings.
         dataset: a data.Dataset.
         model: model to save.
-        fast_model: accelerated model to fit, compiled.
+        training_model: model to fit, compiled; see engines.training_model().
         random_stream: variable with seed and epoch, from which the batches derive all random
             numbers.
 
@@ -52,8 +52,8 @@ def open_run(
         TrainingError: training cannot continue. The message names the saved files.
         KeyboardInterrupt: after Ctrl-C or SIGTERM. The message names the saved files.
     """
-    fast_model.optimizer.build(fast_model.trainable_variables)
-    if config.weights and not (run and checkpoint.load_state(run)[1]):
+    training_model.optimizer.build(training_model.trainable_variables)
+    if not (run and checkpoint.load_state(run)[1]):
         load_initial_weights(config, model)
     if run is None:
         record = config.to_record() | {"fingerprint": dataset.fingerprint}
@@ -61,15 +61,14 @@ def open_run(
     else:
         runs.check_fingerprint(run, dataset)
     with runs.lock(run):
-        saver = EpochSaver(run, config, model, fast_model, random_stream)
+        saver = EpochSaver(run, config, model, training_model, random_stream)
         resumed = f"; resumed after epoch {len(saver.history)}" if saver.history else ""
         print(f"Run: {run}; {config.model} with {model.count_params():,} parameters{resumed}")
         try:
             with (
                 interrupts.message_if_killed(
                     "train_cnn.py: the process was killed or crashed, most likely because it ran "
-                    "out of memory. Close other programs or reduce --batch-size "
-                    f"{config.batch_size}. {how_to_resume(run)}"
+                    f"out of memory. {less_memory(config)}. {how_to_resume(run)}"
                 ),
                 interrupts.deferred() as received,
             ):
@@ -80,8 +79,16 @@ def open_run(
         # oneDNN raises AbortedError if memory runs out.
         except (MemoryError, tf.errors.ResourceExhaustedError, tf.errors.AbortedError):
             raise TrainingError(
-                f"out of memory in epoch {len(saver.history) + 1}; close other programs or reduce "
-                f"--batch-size {config.batch_size}. {saver.end_early()}"
+                f"out of memory in epoch {len(saver.history) + 1}. {less_memory(config)}. "
+                f"{saver.end_early()}"
+            ) from None
+        except tf.errors.UnimplementedError as error:
+            if "determinis" not in str(error).lower():
+                raise
+            raise TrainingError(
+                "TensorFlow lacks a deterministic operation for this device "
+                f"({cli.one_line(error)[:200]}). Train on the CPU: CUDA_VISIBLE_DEVICES=-1 python "
+                f"train_cnn.py. {saver.end_early()}"
             ) from None
         except OSError as error:
             raise TrainingError(f"{cli.one_line(error)}. {saver.end_early()}") from None
@@ -108,7 +115,7 @@ class EpochSaver(keras.callbacks.Callback):
         run: Path,
         config: TrainConfig,
         model: keras.Model,
-        fast_model: SplitBatchModel,
+        training_model: keras.Model,
         random_stream: tf.Variable,
     ) -> None:
         """Restore the state of the run if it has one. For the arguments, see open_run().
@@ -119,9 +126,12 @@ class EpochSaver(keras.callbacks.Callback):
         super().__init__()
         self.run, self.config = run, config
         self.saved_model, self.random_stream = model, random_stream
-        self.optimizer, self.interrupts, self.start_time = fast_model.optimizer, [], None
-        pruning = [fast_model.pruning.losses] if fast_model.pruning else []
-        self.state = [*model.weights, *self.optimizer.variables, *pruning]
+        self.optimizer, self.interrupts, self.start_time = training_model.optimizer, [], None
+        self.state = [*model.weights, *self.optimizer.variables]
+        if config.prune_every > 1:
+            self.state.append(training_model.pruning.losses)
+        if config.engine == "plain":
+            self.state += dropout_states(model)
         self.history = checkpoint.restore(run, config, model, self.state)
 
     def is_done(self) -> bool:
@@ -145,7 +155,10 @@ class EpochSaver(keras.callbacks.Callback):
         """
         replay = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self.replay(monitors))
         callbacks = [self, keras.callbacks.TerminateOnNaN(), *monitors, replay]
-        if self.optimizer.use_ema:
+        if (
+            self.config.ema_epochs
+            and getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema
+        ):
             # It must come first: it moves the averaged weights, which are validated and saved, into
             # the model, and moves them back before the next epoch.
             averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
@@ -243,7 +256,48 @@ def how_to_resume(run: Path) -> str:
     return f"To resume: python train_cnn.py --resume {shlex.quote(str(run))}"
 
 
+def less_memory(config: TrainConfig) -> str:
+    """Return a sentence about how to train with less memory. Resuming keeps the batch size."""
+    return f"Close other programs, or train a new run with a --batch-size below {config.batch_size}"
+
+
+def random_stream(seed: int) -> tf.Variable:
+    """Return a variable with seed and epoch, from which the batches derive all random numbers."""
+    with tf.device("CPU"):  # which prepares the batches, also if a GPU trains
+        return tf.Variable([seed, 0])
+
+
 def load_initial_weights(config: TrainConfig, model: keras.Model) -> None:
+    """Load the weights from which the training of a config starts, if it has any.
+
+    Raises:
+        RunError: the run of `init_from` cannot be used.
+        TrainingError: the weights of a mobilenet cannot be loaded.
+    """
+    if config.init_from:
+        load_weights_of_run(Path(config.init_from), config, model)
+    if config.weights:
+        load_backbone_weights(config, model)
+
+
+def load_weights_of_run(run: Path, config: TrainConfig, model: keras.Model) -> None:
+    """Load the weights of a finished run into a model with the same network. Raises RunError."""
+    if not runs.is_finished(run):
+        raise runs.RunError(f"--init-from needs a finished run, which {run} is not")
+    record = runs.load_config(run)
+    differing = [name for name in SHARED_WITH_START if record.get(name) != getattr(config, name)]
+    if differing:
+        raise runs.RunError(
+            f"{run} was trained with another {flag(differing[0])} ({record.get(differing[0])}). "
+            f"{runs.how_to_train_further(run)}"
+        )
+    weights = runs.load_model(run).get_weights()
+    if [weight.shape for weight in weights] != [tuple(weight.shape) for weight in model.weights]:
+        raise runs.RunError(f"the network in {run} is not that of its {runs.CONFIG}")
+    model.set_weights(weights)
+
+
+def load_backbone_weights(config: TrainConfig, model: keras.Model) -> None:
     """Load the pretrained weights of a config into a mobilenet. Raises TrainingError."""
     try:
         with socket_timeout():

@@ -85,8 +85,10 @@ def kill_at(monkeypatch, count):
             "--ensemble-size",
             "2",
         ],
+        ["--engine", "plain", "--epochs", "3", "--prune-every", "1"],
+        ["--engine", "plain", "--recipe", "best", "--epochs", "3", "--width", "0.2"],
     ],
-    ids=["Adam and plateau", "quick"],
+    ids=["Adam and plateau", "quick", "plain", "plain ensemble with data pruning"],
 )
 def test_a_run_that_is_killed_and_resumed_several_times_gives_bit_identical_results(
     random_label_dataset, tmp_path, monkeypatch, options

@@ -9,7 +9,7 @@ import pytest
 
 import data
 import train_cnn
-from benchmarks import ablations, fault_injection, leaderboard, measure_speed, speed_worker
+from benchmarks import ablations, engines, fault_injection, leaderboard, measure_speed, speed_worker
 from benchmarks.processes import ProcessError, in_own_process
 from fmnist import atomic_io, runs
 from fmnist.config import TrainConfig
@@ -433,3 +433,26 @@ def test_a_failed_comparison_ends_the_scaling_benchmark_without_a_traceback(tmp_
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == "scaling.py: a comparison failed with exit code 1"
+
+
+def test_engines_are_compared_with_their_own_seeds():
+    entries = {
+        f"{recipe}-{engine}-{seed}": {
+            "settings": engines.config_of(recipe, engine, seed).result_settings(),
+            "accuracy": 0.92 + seed / 100,
+            "seconds": seconds,
+        }
+        for recipe, engine, seconds in (
+            ("classic", "fast", 50),
+            ("classic", "plain", 75),
+            ("quick", "fast", 30),
+        )
+        for seed in (0, 1, 2)
+    }
+    assert engines.table(entries).splitlines()[2:] == [
+        "| classic | fast | 93.00 ± 1.00 | 50 | 1.00 | 3 |",
+        "| classic | plain | 93.00 ± 1.00 | 75 | 1.50 | 3 |",
+    ]
+    assert engines.up_to_date(entries) == entries
+    entries["quick-fast-0"]["settings"]["epochs"] += 1
+    assert entries.keys() - engines.up_to_date(entries).keys() == {"quick-fast-0"}

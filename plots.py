@@ -335,6 +335,7 @@ def calibration(
         title="Confidence histogram",
     )
     histogram.yaxis.set_major_formatter("{x:,.0f}")
+    histogram.yaxis.set_minor_formatter("")
     for axes in (diagram, histogram):
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, leaderboard, measure_speed
+from benchmarks import ablations, engines, leaderboard, measure_speed
 from benchmarks.measure_speed import ROOT
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
@@ -27,6 +27,7 @@ PAGES = (
     "docs/results.md",
     "docs/experiments.md",
     "docs/performance.md",
+    "docs/training.md",
     "pretrained/best/README.md",
 )
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -39,6 +40,7 @@ def tables() -> dict[str, str]:
     entries = leaderboard.up_to_date(json.loads((docs / "leaderboard.json").read_text()))
     compared = comparison_results(docs / "comparison")
     speed = json.loads((docs / "speed.json").read_text())
+    trained = engines.up_to_date(json.loads((docs / "engines.json").read_text()))
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     return {
         "recipes": recipes_table(entries),
@@ -51,6 +53,7 @@ def tables() -> dict[str, str]:
         "pretrained": metrics_table(json.loads((runs.PRETRAINED / runs.METRICS).read_text())),
         "ablations": ablations.table(changes)
         + source_line("`docs/ablations.json`", changes.values()),
+        "engines": engines.table(trained) + source_line("`docs/engines.json`", trained.values()),
     }
 
 

@@ -106,6 +106,22 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(plots, "evaluation_figures", lambda *arguments: {})
 
 
+@pytest.fixture(autouse=True)
+def figures_without_markup(monkeypatch):
+    """Fail if the labels of a saved figure are markup, which Matplotlib does not interpret here."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    savefig = Figure.savefig
+
+    def checked_savefig(figure, *arguments, **options):
+        savefig(figure, *arguments, **options)
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert not [text for text in texts if "\\mathdefault" in text]
+
+    monkeypatch.setattr(Figure, "savefig", checked_savefig)
+
+
 @pytest.fixture
 def default_style():
     """Draw figures with the default settings of Matplotlib, for tests of single figures."""

@@ -1,5 +1,6 @@
 """Read picture files: formats, limits, orientation, transparency and unusual pixel formats."""
 
+import contextlib
 import functools
 import warnings
 from pathlib import Path
@@ -71,12 +72,12 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
 @functools.cache
 def formats() -> tuple[str, ...]:
     """Return the formats that can be read, with HEIF if pillow-heif is installed."""
-    try:
+    Image.init()
+    with contextlib.suppress(ImportError):
         import pillow_heif
-    except ImportError:
-        return FORMATS
-    pillow_heif.register_heif_opener()
-    return (*FORMATS, HEIF)
+
+        pillow_heif.register_heif_opener()
+    return tuple(name for name in (*FORMATS, HEIF) if name in Image.OPEN)
 
 
 def is_heic(source: str | Path | BinaryIO) -> bool:

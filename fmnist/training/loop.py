@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from fmnist import cli, runs
-from fmnist.config import SHARED_WITH_START, TrainConfig, flag
+from fmnist.config import ADDED_LATER, SHARED_WITH_START, TrainConfig, flag
 from fmnist.networks import pretrained_weights, set_backbone_weights
 from fmnist.source import socket_timeout
 from fmnist.training import checkpoint, interrupts
@@ -155,10 +155,8 @@ class EpochSaver(keras.callbacks.Callback):
         """
         replay = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: self.replay(monitors))
         callbacks = [self, keras.callbacks.TerminateOnNaN(), *monitors, replay]
-        if (
-            self.config.ema_epochs
-            and getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema
-        ):
+        # In mixed precision on a GPU, the optimizer is wrapped.
+        if getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema:
             # It must come first: it moves the averaged weights, which are validated and saved, into
             # the model, and moves them back before the next epoch.
             averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
@@ -284,7 +282,7 @@ def load_weights_of_run(run: Path, config: TrainConfig, model: keras.Model) -> N
     """Load the weights of a finished run into a model with the same network. Raises RunError."""
     if not runs.is_finished(run):
         raise runs.RunError(f"--init-from needs a finished run, which {run} is not")
-    record = runs.load_config(run)
+    record = ADDED_LATER | runs.load_config(run)
     differing = [name for name in SHARED_WITH_START if record.get(name) != getattr(config, name)]
     if differing:
         raise runs.RunError(

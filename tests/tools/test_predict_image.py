@@ -136,11 +136,18 @@ def test_the_figures_contain_every_picture(run, folder, tmp_path, capsys):
     assert str(out / "predictions-1.png") in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("length", [1, 23, 24, 25, 200])
+def test_a_long_file_name_is_shortened_in_the_middle(length):
+    name = "".join(chr(ord("a") + index % 26) for index in range(length))
+    title = pictures.shortened(name)
+    assert len(title) == min(length, 24) and (title[0], title[-1]) == (name[0], name[-1])
+
+
 @pytest.mark.slow
 def test_a_file_name_is_not_markup_and_a_failing_figure_loses_no_prediction(
     run, folder, tmp_path, capsys, monkeypatch
 ):
-    name = "price_$5_$10 [red] <b>.png"
+    name = "$5_$10 [red] <b>.png"
     (folder / "inner/1.png").rename(tmp_path / name)
     command = [str(tmp_path / name), "--run", str(run), "--figure"]
     command += ["--output-dir", str(tmp_path / "figures")]

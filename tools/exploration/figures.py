@@ -197,6 +197,7 @@ def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
         title="Distribution of pixel values",
     )
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

@@ -19,6 +19,7 @@ from fmnist.source import CLASS_NAMES
 from tools.prediction.figures import photographs
 
 ON_A_FIGURE = 6
+LONGEST_NAME = 24  # characters of a title
 
 
 class PictureError(cli.UserError):
@@ -103,7 +104,7 @@ def draw(
             part = dict(itertools.islice(photos.items(), start, start + ON_A_FIGURE))
             shown = [predictions[path] for path in part]
             titles = [
-                f"{path.name} (uncertain)" if prediction["uncertain"] else path.name
+                shortened(path.name) + (" (uncertain)" if prediction["uncertain"] else "")
                 for path, prediction in zip(part, shown, strict=True)
             ]
             figure = photographs(
@@ -117,6 +118,11 @@ def draw(
         if not (path := folder / f"predictions-{page}.png").exists():
             break
         path.unlink()
+
+
+def shortened(name: str) -> str:
+    """Return a file name, without its middle if it is too long for a title."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:10]}…{name[11 - LONGEST_NAME :]}"
 
 
 def track(items: Sequence[Any], description: str) -> Iterable[Any]:

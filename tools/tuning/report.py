@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import optuna
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from optuna.visualization import matplotlib as optuna_figures
 
 from fmnist import atomic_io, html_report
@@ -79,11 +80,15 @@ def draw(study: optuna.Study) -> dict[str, Figure]:
         axes = list(getattr(axes, "flat", [axes]))
         figures[name] = axes[0].figure
         figures[name].set_size_inches(*inches)
-        for panel in axes:
-            if panel.get_xscale() == "log":
-                panel.xaxis.set_major_formatter("{x:g}")
-            if len(axes) > 1:  # tick labels of adjacent panels would overlap
+        for panel in figures[name].axes:
+            for axis in (panel.xaxis, panel.yaxis):
+                if axis.get_scale() == "log":  # by default, its tick labels are markup
+                    axis.set_major_formatter(LogFormatter())
+                    axis.set_minor_formatter(LogFormatter())
+        if len(axes) > 1:  # tick labels of adjacent panels would overlap
+            for panel in axes:
                 panel.tick_params(axis="x", labelrotation=90)
+                panel.xaxis.set_minor_formatter("")
     return figures
 
 

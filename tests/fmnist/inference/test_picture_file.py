@@ -70,6 +70,7 @@ def without_pillow_heif(monkeypatch):
         return import_module(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     picture_file.formats.cache_clear()
     yield
     picture_file.formats.cache_clear()
@@ -82,6 +83,13 @@ def test_a_heic_file_named_jpg_is_called_heic(brand, without_pillow_heif, tmp_pa
     for source in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), io.BytesIO(content)):
         with pytest.raises(picture_file.PhotoError, match="HEIC.*pip install pillow-heif"):
             picture_file.decode(source)
+
+
+def test_a_pillow_without_avif_reads_the_other_formats(without_pillow_heif, monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    for kind in ("JPEG", "BMP", "GIF"):
+        assert_is_read(file_of(Image.fromarray(PIXELS), kind))
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,10 @@ $(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/cor
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@
 
-# TensorFlow 2.19 is as old as Keras 3.10, and needs Python 3.12 or older.
-$(VENV)-old-keras/installed: requirements.txt
-	$(PYTHON) -m venv --clear $(@D)
+# TensorFlow 2.19 is as old as Keras 3.10, and needs Python 3.11 or 3.12, which uv finds or installs.
+$(VENV)-old-keras/installed: requirements.txt | $(VENV)/test
+	rm -rf $(@D)
+	$(VENV)/bin/uv venv --quiet --seed --python ">=3.11,<3.13" $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet \
 		"keras==3.10.*" "tensorflow==2.19.*" pillow scipy scikit-learn matplotlib rich
 	@touch $@

@@ -37,6 +37,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
         UserError: a DataError, a RunError or a TrainingError.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the message names the saved files.
     """
+    atomic_io.check_writable(run or Path(config.runs_dir), "--runs-dir")
     # The engine fast computes the two halves of a batch at the same time.
     runtime.configure_tensorflow(config.seed, None if config.engine == "plain" else 2)
     import keras
@@ -51,8 +52,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
     print(f"Data: {dataset.source}; {train_size:,} training and {val_size:,} validation images")
     random_stream = loop.random_stream(config.seed)  # for the order of images, and augmentation
-    interval = config.prune_every
-    pruning = data_pruning.DataPruning(train_size, interval) if interval > 1 else None
+    pruning = data_pruning.prune(train_size, config.prune_every)
     train_batches = data.batches(
         dataset.train,
         config.batch_size,
@@ -73,7 +73,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
         optimizer, loss, weighted_metrics=["accuracy"], steps_per_execution=STEPS_PER_EXECUTION
     )
     # The saved model gets an optimizer without state, so that plain Keras loads it completely.
-    model.compile("sgd", loss, metrics=["accuracy"])
+    model.compile("sgd", loss, metrics=["accuracy"], auto_scale_loss=False)
 
     monitors = []  # callbacks that monitor the validation loss
     if config.schedule == "plateau":

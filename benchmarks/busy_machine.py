@@ -55,8 +55,8 @@ def measure() -> None:
         for count in (0, cores):
             with other_programs(count):
                 times = [[milliseconds(p, image) for p in predictors] for _ in range(ROUNDS)]
-            one, several = (statistics.median(column) for column in zip(*times, strict=True))
-            rows.append((name, str(count), f"{one:.2f}", f"{several:.2f}"))
+            medians = [statistics.median(column) for column in zip(*times, strict=True)]
+            rows.append((name, str(count), *(f"{median:.2f}" for median in medians)))
     head = ("network", "other programs", "one thread, ms", f"{cores} threads, ms")
     print(f"{runtime.processor()}\n\n{cli.table(head, rows)}")
 

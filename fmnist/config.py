@@ -296,6 +296,8 @@ class TrainConfig:
         for name in NETWORK_SETTINGS:
             if name not in MODEL_OPTIONS[self.model] and getattr(self, name) is not None:
                 raise ConfigError(f"{flag(name)} has no effect on {self.model}; leave it out")
+        if self.weights and self.init_from:
+            raise ConfigError("--weights and --init-from exclude each other; leave one out")
         try:
             train_size, _ = source.split_sizes(self.val_size, self.limit)
             object.__setattr__(self, "val_size", source.split_sizes(self.val_size)[1])
@@ -345,8 +347,8 @@ class TrainConfig:
     def gives_the_same_as(self, record: dict[str, Any]) -> bool:
         """Return whether recorded settings give the same result as this config.
 
-        With the engine auto, a run of either engine does. A record that lacks a setting gives
-        another result, see from_record().
+        The engine auto accepts records of both engines. A record that lacks a setting gives another
+        result, see from_record().
         """
         same = {name: getattr(self, name) for name in PLACES}
         if self.engine == "auto":
@@ -385,6 +387,24 @@ class TrainConfig:
                     text = str(int(value))
                 flags += [flag(field.name), text]
         return flags
+
+
+def flags_of_start(record: dict[str, Any]) -> list[str]:
+    """Return the options that a run needs to start from the weights of a recorded run.
+
+    These are SHARED_WITH_START and the batch size, as far as they are not the defaults. The record
+    need not be valid.
+    """
+    flags = []
+    for field in dataclasses.fields(TrainConfig):
+        value = record.get(field.name)
+        if field.name in (*SHARED_WITH_START, "batch_size") and value not in (
+            None,
+            field.metadata["default"],
+        ):
+            text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+            flags += [flag(field.name), text]
+    return flags
 
 
 def with_current_names(record: dict[str, Any]) -> dict[str, Any]:

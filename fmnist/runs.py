@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import atomic_io, cli, model_file, source
-from fmnist.config import SHARED_WITH_START, ConfigError, TrainConfig, with_current_names
+from fmnist.config import ConfigError, TrainConfig, flags_of_start, with_current_names
 
 # Version of the run directory's format. Increase it if older code would misread a new run.
 FORMAT = 1
@@ -444,9 +444,7 @@ def other_version(path: Path, reason: str) -> RunError:
 
 def how_to_train_further(run: Path) -> str:
     """Return a sentence with the command that trains the weights of a finished run further."""
-    record = load_config(run)
-    shared = {name: record[name] for name in SHARED_WITH_START if name in record}
-    command = ["python", "train_cnn.py", "--init-from", str(run), *TrainConfig(**shared).to_flags()]
+    command = ["python", "train_cnn.py", "--init-from", str(run), *flags_of_start(load_config(run))]
     return f"To start a new run from its weights: {shlex.join(command)}"
 
 

@@ -101,17 +101,17 @@ def import_matplotlib() -> None:
     """Import Matplotlib if MPLBACKEND is set: it may name a backend that is not installed.
 
     A notebook, for example, passes the name of its backend to the commands that it runs, and they
-    may use another Python. No figure needs a backend.
+    may use another Python. No figure needs a backend. An unknown name is removed from the
+    environment, because child processes could not import Matplotlib either.
     """
     backend = os.environ.pop("MPLBACKEND", None)
     if backend is None:
         return
-    try:
-        import matplotlib
-    finally:
-        os.environ["MPLBACKEND"] = backend
+    import matplotlib
+
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = backend
+        os.environ["MPLBACKEND"] = backend
 
 
 def available_cores() -> int:

@@ -29,7 +29,7 @@ def pytest_configure(config):
     # A shell makes background processes ignore SIGINT, but some tests send it to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # No figure of a command may depend on these settings of a user.
-    os.environ["MPLBACKEND"] = "module://not_installed"
+    os.environ["MPLBACKEND"] = "not_installed"
     runtime.configure_tensorflow(concurrent_operations=2)
     import matplotlib
     import tensorflow as tf

@@ -29,7 +29,8 @@ def networks():
     found["ensemble"] = build_model("deep_cnn", 2)
     found["batch_norm"] = build_model("dropout_cnn", l2=1e-4, batch_norm=True)
     for model in found.values():
-        model.compile("sgd", keras.losses.CategoricalCrossentropy(label_smoothing=0.1))
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+        model.compile("sgd", loss, metrics=["accuracy"], auto_scale_loss=False)
     return found
 
 

@@ -39,6 +39,8 @@ def make(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     programs, log = tmp_path / "programs", tmp_path / "log"
     programs.mkdir()
+    for name in ("make", "sh", "mkdir", "chmod", "cp", "rm", "touch"):  # no uv of this machine
+        (programs / name).symlink_to(shutil.which(name))
 
     def write(name, content):
         (programs / name).write_text(content)
@@ -51,11 +53,11 @@ def make(tmp_path):
             write("uv", uv)
         write("uv-on-pypi", uv_on_pypi)
         environment = {
-            "PATH": f"{programs}:/usr/bin:/bin",
+            "PATH": str(programs),
             "LOG": str(log),
             "FAKE_UV": str(programs / "uv-on-pypi"),
         }
-        command = ["make", ".venv/core"]
+        command = [shutil.which("make"), ".venv/core"]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True
         )

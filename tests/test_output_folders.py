@@ -3,6 +3,7 @@
 import pytest
 
 import evaluate_model
+import train_cnn
 from fmnist import runtime
 from tests import ROOT
 from tools import compare_models, explore_data, export_model, predict_image, tune_model
@@ -19,6 +20,7 @@ BEST = str(ROOT / "pretrained/best")
         (predict_image, "docs/page.png", "--run", BEST, "--figure"),
         (compare_models, "dummy"),
         (tune_model, "--trials", "1"),
+        (train_cnn,),
     ],
     ids=lambda command: command[0].__name__,
 )
@@ -29,7 +31,8 @@ def test_an_output_folder_that_cannot_be_written_is_an_error_at_the_start(
     (tmp_path / "file").write_text("user file")
     folder = tmp_path / "file/results"
     script, *arguments = command
-    assert script.main([*arguments, "--output-dir", str(folder)]) == 1
+    option = "--runs-dir" if script is train_cnn else "--output-dir"
+    assert script.main([*arguments, option, str(folder)]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert str(folder) in message and "choose another --output-dir" in message
+    assert str(folder) in message and f"choose another {option}" in message

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -23,10 +24,11 @@ folder = Path(sys.argv[1])
 from fmnist import runs, source
 from tests import synthetic_data
 import train_cnn, evaluate_model
-from tools import explore_data, predict_image
+from tools import compare_models, explore_data, predict_image
 source.FILES = synthetic_data.write_dataset(folder / "data", synthetic_data.make_arrays())
 run, data = str(folder / "runs/run"), ["--data-dir", str(folder / "data")]
 train = ["--val-size", "100", "--epochs", "1", "--name", "run", "--runs-dir", str(folder / "runs")]
+small = ["--seeds", "1", *data, "--val-size", "100"]
 codes = [
     train_cnn.main([*train, *data]),
     train_cnn.main(["--resume", str(folder / "missing")]),
@@ -34,10 +36,9 @@ codes = [
 if "all" in sys.argv:
     codes += [
         evaluate_model.main([run]),
-        predict_image.main(["docs/page.png", "--run", run]),
-        explore_data.main(
-            [*data, "--val-size", "100", "--output-dir", str(folder / "exploration")]
-        ),
+        predict_image.main(["docs/page.png", "--run", run, "--figure", "--output-dir", run]),
+        compare_models.main(["dummy", *small, "--output-dir", str(folder / "comparison")]),
+        explore_data.main([*small[2:], "--output-dir", str(folder / "exploration")]),
     ]
 (folder / "codes").write_text(json.dumps(codes))
 """
@@ -53,8 +54,10 @@ def run_with_closed(streams, *arguments, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("streams, commands", [("012", "all"), ("1", "train"), ("2", "train")])
 def test_commands_work_with_closed_streams(streams, commands, tmp_path):
-    run_with_closed(streams, "-c", COMMANDS, str(tmp_path), commands)
-    expected = [0, 1] if commands == "train" else [0, 1, 0, 0, 0]
+    # Also with a Matplotlib backend that does not exist, which a notebook may pass to commands.
+    environment = {**os.environ, "MPLBACKEND": "unknown"}
+    run_with_closed(streams, "-c", COMMANDS, str(tmp_path), commands, env=environment)
+    expected = [0, 1] if commands == "train" else [0, 1, 0, 0, 0, 0]
     assert json.loads((tmp_path / "codes").read_text()) == expected
     run = tmp_path / "runs/run"
     assert runs.is_finished(run) and len(runs.load_history(run)) == 1
@@ -135,3 +138,13 @@ def test_training_from_python_works_with_another_standard_output(
         run = train_cnn.train(config)
     assert runs.is_finished(run)
     assert stdout is None or str(run) in stdout.text
+
+
+@pytest.mark.slow
+def test_commands_run_in_another_thread(synthetic_dataset, tmp_path):
+    options = ["--val-size", "100", "--epochs", "1", "--runs-dir", str(tmp_path), "--name", "run"]
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(train_cnn.main(options)))
+    thread.start()
+    thread.join()
+    assert codes == [0] and runs.is_finished(tmp_path / "run")

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import os
 import re
 import shlex
@@ -299,6 +301,7 @@ def test_every_option_changes_the_weights(
         (["--model", "gap_cnn", "--convolutions", "5"], "--convolutions"),
         (["--prune-every", "51"], "--prune-every"),
         (["--weights", "imagenet"], "--weights"),
+        (["--model", "mobilenet", "--weights", "imagenet", "--init-from", "x"], "--init-from"),
         (["--model", "mobilenet", "--l2", "0.1"], "--l2"),
         (["--augment", "mixup"], "flip"),
         (["--seed", "-1"], "--seed"),
@@ -561,6 +564,11 @@ def test_weights_of_an_unsuitable_run_are_rejected_with_a_command_that_works(
     finished, tmp_path, capfd
 ):
     run, options, _ = finished
+    config = runs.load_config(run)
+    for damaged in ({"batch_size": 50, "limit": 200}, {"model": "removed", "width": "x"}, {}):
+        (run / runs.CONFIG).write_text(json.dumps(config | damaged))
+        assert train_cnn.main(["--resume", str(run)]) == 0
+        assert ("--limit 200" in capfd.readouterr().out) == ("limit" in damaged)
     new = ["--runs-dir", str(tmp_path / "runs"), "--name", "second", "--init-from", str(run)]
     assert train_cnn.main(["--resume", str(run)]) == 0
     named = capfd.readouterr().out
@@ -667,7 +675,7 @@ def test_training_can_be_called_from_python(synthetic_dataset, tmp_path):
     )
     run = train_cnn.train(config)
     assert run == tmp_path / "mine" and runs.is_finished(run)
-    assert runs.load_train_config(run) == config
+    assert runs.load_train_config(run) == dataclasses.replace(config, engine="fast")  # chosen
     assert train_cnn.train_or_resume(config) == run  # not trained again
     other = TrainConfig(**config.to_record() | {"epochs": 2})
     with pytest.raises(runs.RunError, match="trained with other settings"):

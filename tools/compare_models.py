@@ -19,7 +19,7 @@ from pathlib import Path
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.compare_models")
 
-from fmnist import atomic_io, cli
+from fmnist import atomic_io, cli, runtime
 from fmnist.config import ConfigError, TrainConfig
 from tools.comparison.contestants import CONTESTANTS, GROUPS, expand
 from tools.comparison.results import CompareError
@@ -107,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         atomic_io.check_writable(Path(options.output_dir))
+        runtime.check_versions()
+        runtime.import_matplotlib()
         from tools.comparison import comparison
 
         given = cli.sizes(options) | {"data_dir": comparison.absolute(options.data_dir)}

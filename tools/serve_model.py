@@ -23,12 +23,16 @@ ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:\d+)?|https?://\[[0-9a-fA-F:.]+\
 
 
 def origin(text: str) -> str:
-    """Return the origin of a web page: scheme, host and port. An argparse type."""
+    """Return the origin of a web page, in the form in which browsers send it. An argparse type.
+
+    It consists of scheme, host and port, in lower case and without the default port.
+    """
     if not ORIGIN.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"must be an origin such as https://example.org or http://localhost:3000, not {text!r}"
         )
-    return text
+    scheme, _, host = text.lower().partition("://")
+    return f"{scheme}://{host.removesuffix({'http': ':80', 'https': ':443'}[scheme])}"
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:

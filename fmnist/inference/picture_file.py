@@ -16,9 +16,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 HEIF = "HEIF"  # the format of HEIC files, which Pillow reads with the package pillow-heif
 NOT_A_PICTURE = "not a JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF file, or corrupt"
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-INSTALL_HEIF = (
-    "a HEIC file; export it as JPEG, or run: python -m pip install pillow-heif -c constraints.txt"
-)
+INSTALL_HEIF = "a HEIC file; export it as JPEG, or install the Python package pillow-heif"
 # A JPEG file whose only scan has all colours is decoded strip by strip, at a fraction of its size.
 # All other pictures have to be decoded as a whole.
 MOST_PIXELS, MOST_PIXELS_IN_STRIPS = 25_000_000, 120_000_000
@@ -27,6 +25,9 @@ WORKING = 160  # longest edge, in pixels, of the reduced picture
 WHITE = 255
 # Markers of a JPEG file: frame of Huffman coding without progressive scans, start of a scan.
 SEQUENTIAL_FRAMES, START_OF_SCAN = (0xC0, 0xC1), 0xDA
+# Sequential frames, Huffman tables, start of a scan, other tables, application data and comments.
+# Before a scan, a file that is decoded in strips needs no others.
+MARKERS_WITH_LENGTH = {0xC0, 0xC1, 0xC4, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE}
 
 
 class PhotoError(cli.UserError):
@@ -96,12 +97,14 @@ def is_decoded_in_strips(picture: Image.Image) -> bool:
     The decoder has to collect all coefficients of a progressive file, and of a file with a scan for
     each colour.
     """
-    if picture.format not in ("JPEG", "MPO"):
+    if picture.format not in ("JPEG", "MPO") or picture.info.get("progressive"):
         return False
     file, colours = picture.fp, None
     file.seek(2)
     while len(start := file.read(4)) == 4 and start[0] == 0xFF:
         marker, length = start[1], int.from_bytes(start[2:], "big")
+        if marker not in MARKERS_WITH_LENGTH:
+            return False
         segment = file.read(length - 2) if length > 2 else b""
         if marker in SEQUENTIAL_FRAMES and len(segment) > 5:
             colours = segment[5]

@@ -12,6 +12,11 @@ import tensorflow as tf
 EASY_FRACTION = 0.75  # fraction of the images that are easy
 
 
+def prune(count: int, every: int) -> "DataPruning | None":
+    """Return the DataPruning of `count` training images; None if every epoch uses all images."""
+    return DataPruning(count, every) if every > 1 else None
+
+
 class DataPruning:
     """The last loss of every training image, and the selection of the images of an epoch.
 
@@ -30,7 +35,7 @@ class DataPruning:
         self.easy, self.every = int(EASY_FRACTION * count), every
         self.kept = self.easy // every
         self.size = count - self.easy + self.kept
-        with tf.device("CPU"):  # which selects the images, also if a GPU trains
+        with tf.device("CPU"):  # the input pipeline, which selects the images, runs on the CPU
             self.losses = keras.Variable(tf.zeros(count), trainable=False)
 
     def choose(self, epoch: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

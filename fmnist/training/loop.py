@@ -53,7 +53,8 @@ def open_run(
         KeyboardInterrupt: after Ctrl-C or SIGTERM. The message names the saved files.
     """
     training_model.optimizer.build(training_model.trainable_variables)
-    if not (run and checkpoint.load_state(run)[1]):
+    starts = config.init_from or config.weights
+    if starts and not (run and checkpoint.load_state(run)[1]):
         load_initial_weights(config, model)
     if run is None:
         record = config.to_record() | {"fingerprint": dataset.fingerprint}
@@ -261,7 +262,7 @@ def less_memory(config: TrainConfig) -> str:
 
 def random_stream(seed: int) -> tf.Variable:
     """Return a variable with seed and epoch, from which the batches derive all random numbers."""
-    with tf.device("CPU"):  # which prepares the batches, also if a GPU trains
+    with tf.device("CPU"):  # the input pipeline runs on the CPU, also if a GPU trains
         return tf.Variable([seed, 0])
 
 

@@ -39,17 +39,28 @@ def test_figures_do_not_depend_on_the_settings_of_the_user():
         assert matplotlib.rcParams["font.size"] == 40  # the settings of the user are kept
 
 
-@pytest.mark.parametrize("text", ["price_$5_$10", "$\\frac$", "a^b_c", "$"])
+@pytest.mark.parametrize("text", ["price_$5_$10", "$\\frac$", "$\\unknown$"])
 def test_text_is_not_interpreted_as_markup(text):
     assert drawn(text) != drawn("")
+    # As markup, it is invalid.
+    with matplotlib.rc_context({"text.usetex": False}), pytest.raises(ValueError, match="Parse"):
+        Figure().text(0, 0, text, parse_math=True).figure.savefig(io.BytesIO())
 
 
-@pytest.mark.parametrize("backend", ["module://not_installed", "unknown", "tkagg"])
-def test_a_backend_that_is_not_installed_is_ignored(backend):
+@pytest.mark.parametrize(
+    "backend, remaining",
+    [
+        ("module://matplotlib_inline.backend_inline", None),
+        ("unknown", None),
+        ("module://not_installed", "module://not_installed"),
+        ("tkagg", "tkagg"),
+    ],
+)
+def test_a_backend_that_is_not_installed_is_ignored(backend, remaining):
     code = (
         "import os, sys\nfrom fmnist import runtime\nruntime.import_matplotlib()\n"
         "from tests.fmnist.test_figure_style import drawn\nassert drawn('text')\n"
-        "print(os.environ['MPLBACKEND'])"
+        "print(os.environ.get('MPLBACKEND'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -58,4 +69,4 @@ def test_a_backend_that_is_not_installed_is_ignored(backend):
         capture_output=True,
         text=True,
     )
-    assert done.stdout == f"{backend}\n", done.stderr
+    assert done.stdout == f"{remaining}\n", done.stderr

@@ -136,6 +136,22 @@ def test_the_figures_contain_every_picture(run, folder, tmp_path, capsys):
     assert str(out / "predictions-1.png") in capsys.readouterr().out
 
 
+def test_files_in_a_folder_without_permission_are_found(tmp_path, monkeypatch):
+    (tmp_path / "picture.png").touch()
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed/picture.png").touch()
+    status = Path.stat
+
+    def stat(path, **options):
+        if path.parent.name == "closed":
+            raise PermissionError
+        return status(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    found = pictures.find([str(tmp_path)])
+    assert found == [tmp_path / "closed/picture.png", tmp_path / "picture.png"]
+
+
 @pytest.mark.parametrize("length", [1, 23, 24, 25, 200])
 def test_a_long_file_name_is_shortened_in_the_middle(length):
     name = "".join(chr(ord("a") + index % 26) for index in range(length))

@@ -244,6 +244,20 @@ def test_other_origins_are_allowed_only_if_they_are_named(client, classifier):
 
 
 @pytest.mark.parametrize(
+    "given, sent",
+    [
+        ("https://Example.ORG", "https://example.org"),
+        ("https://a.org:443", "https://a.org"),
+        ("http://a.org:80", "http://a.org"),
+        ("http://a.org:443", "http://a.org:443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+    ],
+)
+def test_an_origin_has_the_form_in_which_browsers_send_it(given, sent):
+    assert serve_model.parse_options(["--cors-origin", given]).cors_origin == [sent]
+
+
+@pytest.mark.parametrize(
     "origin", ["", "*", "example.org", "https://example.org/", "https://a b", "null", "ftp://a.b"]
 )
 def test_an_invalid_origin_is_rejected(origin, capsys):

@@ -1,6 +1,7 @@
 """Find, read, classify and draw picture files."""
 
 import itertools
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,11 +36,11 @@ def find(names: Sequence[str]) -> list[Path]:
     found = []
     for path in map(Path, names):
         if path.is_dir():
-            inside = [file for file in path.rglob("*") if file.is_file()]
-            shown = [file for file in inside if not is_hidden(file.relative_to(path))]
-            if not shown:
+            inside = [file for file in path.rglob("*") if not is_hidden(file.relative_to(path))]
+            files = sorted(file for file in inside if can_be_opened(file))
+            if not files:
                 raise PictureError(f"{path} contains no files, or cannot be read")
-            found += sorted(shown)
+            found += files
         else:
             found.append(path)
     return list(dict.fromkeys(found))
@@ -48,6 +49,17 @@ def find(names: Sequence[str]) -> list[Path]:
 def is_hidden(path: Path) -> bool:
     """Return whether a relative path contains a hidden file or folder."""
     return any(part.startswith(".") for part in path.parts)
+
+
+def can_be_opened(path: Path) -> bool:
+    """Return whether a path is a file, and not a folder or a pipe, which would block.
+
+    A path without permission counts as a file, so that reading it gives the reason.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def predict(

@@ -81,7 +81,7 @@ def test_a_heic_file_named_jpg_is_called_heic(brand, without_pillow_heif, tmp_pa
     content = b"\0\0\0\x18ftyp" + brand + bytes(100)
     (tmp_path / "photo.jpg").write_bytes(content)
     for source in (tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), io.BytesIO(content)):
-        with pytest.raises(picture_file.PhotoError, match="HEIC.*pip install pillow-heif"):
+        with pytest.raises(picture_file.PhotoError, match="HEIC.*pillow-heif"):
             picture_file.decode(source)
 
 
@@ -141,6 +141,20 @@ def test_only_jpeg_files_with_a_single_scan_are_decoded_in_strips():
     one_colour = content[: start + 4] + b"\1" + content[start + 5 :]
     with Image.open(io.BytesIO(one_colour)) as picture:
         assert not picture_file.is_decoded_in_strips(picture)
+
+
+def test_markers_that_hide_a_progressive_frame_are_not_decoded_in_strips():
+    content = jpeg().getvalue()
+    segment = b"\xff\xc2\0\x08\x08\0\x10\0\x10\x03"
+    # A fill byte, after which the decoder finds the marker that looks like a length here.
+    fill = b"\xff\xff\xc2\0" + bytes(0xC200 - 2)
+    for inserted in (segment, fill, b"\xff\x01", b"\xff\xd8"):
+        changed = content[:2] + inserted + content[2:]
+        try:
+            with Image.open(io.BytesIO(changed), formats=["JPEG"]) as picture:
+                assert not picture_file.is_decoded_in_strips(picture), inserted[:4]
+        except Image.UnidentifiedImageError:
+            pass
 
 
 def enlarged(content, width, height):

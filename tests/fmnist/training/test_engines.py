@@ -1,4 +1,5 @@
 import json
+import warnings
 import zipfile
 
 import keras
@@ -124,6 +125,8 @@ def test_both_engines_train_in_any_precision_and_save_a_stock_float32_network(
         assert type(layer).__module__.startswith("keras.") and layer.compute_dtype == "float32"
     assert all(weight.dtype == "float32" for weight in model.weights)
     assert "mixed" not in configs_of_layers(run)
+    with warnings.catch_warnings(action="error"):
+        keras.models.load_model(run / runs.MODEL)
     loss, accuracy = model.evaluate(*validation_set(config), verbose=0)
     assert accuracy == pytest.approx(runs.load_history(run)[-1]["val_accuracy"], abs=0.05)
 

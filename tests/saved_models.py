@@ -34,15 +34,16 @@ def networks():
     return found
 
 
-def check_that_plain_keras_opens_them(python, folder):
-    """Save all networks, open them with another Python, and compare the class probabilities.
+def check_that_plain_keras_opens_them(python, folder, names=None):
+    """Save networks, open them with another Python, and compare the class probabilities.
 
     Args:
         python: path of the other Python, which has Keras.
         folder: empty folder.
+        names: names of networks(); None for all.
     """
     np.save(folder / "images.npy", IMAGES)
-    models = networks()
+    models = {name: model for name, model in networks().items() if names is None or name in names}
     for name, model in models.items():
         model_file.save(model, folder / f"{name}.keras")
     best = ROOT / "pretrained/best"

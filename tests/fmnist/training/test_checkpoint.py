@@ -85,8 +85,8 @@ def kill_at(monkeypatch, count):
             "--ensemble-size",
             "2",
         ],
-        ["--engine", "plain", "--epochs", "3", "--prune-every", "1"],
-        ["--engine", "plain", "--recipe", "best", "--epochs", "3", "--width", "0.2"],
+        ["--engine", "plain", "--epochs", "3", "--prune-every", "1", "--width", "0.2"],
+        ["--engine", "plain", "--epochs", "3", "--ensemble-size", "2", "--width", "0.2"],
     ],
     ids=["Adam and plateau", "quick", "plain", "plain ensemble with data pruning"],
 )

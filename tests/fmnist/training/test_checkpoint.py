@@ -76,6 +76,8 @@ def kill_at(monkeypatch, count):
         [
             "--recipe",
             "quick",
+            "--model",
+            "dropout_cnn",
             "--dropout",
             "0.2",
             "--epochs",

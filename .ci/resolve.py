@@ -6,10 +6,12 @@ uv resolves the requirements and all extras in the versions of constraints.txt, 
 them. A subset of requirements that can be resolved together can be resolved by itself, too.
 """
 
+import itertools
 import os
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,21 +28,25 @@ def requirements() -> list[str]:
     return (ROOT / "requirements.txt").read_text().splitlines() + sorted({*extras} - {*own})
 
 
-def main() -> int:
-    """Resolve for all systems, print the results, and return 1 if one cannot be resolved."""
+def resolve(target: tuple[str, str]) -> subprocess.CompletedProcess:
+    """Resolve the requirements for a system and a version of Python."""
     command = [sys.argv[1], "pip", "compile", "-", "--quiet", "--only-binary", ":all:"]
     command += ["--constraint", str(ROOT / "constraints.txt"), "--no-header", "--no-annotate"]
-    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS}
+    return subprocess.run(
+        [*command, "--python-platform", target[0], "--python-version", target[1]],
+        input="\n".join(requirements()),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS},
+    )
+
+
+def main() -> int:
+    """Resolve for all systems, print the results, and return 1 if one cannot be resolved."""
+    targets = list(itertools.product(SYSTEMS, PYTHONS))
     failed = False
-    for system in SYSTEMS:
-        for python in PYTHONS:
-            done = subprocess.run(
-                [*command, "--python-platform", system, "--python-version", python],
-                input="\n".join(requirements()),
-                capture_output=True,
-                text=True,
-                env=environment,
-            )
+    with ThreadPoolExecutor(len(SYSTEMS)) as pool:  # uv mostly waits for the network
+        for (system, python), done in zip(targets, pool.map(resolve, targets), strict=True):
             failed |= done.returncode != 0
             result = done.stderr if done.returncode else f"{len(done.stdout.splitlines())} packages"
             print(f"{system}, Python {python}: {result}", flush=True)

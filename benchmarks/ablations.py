@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 from scipy.stats import t
 
+from benchmarks import command_line
 from benchmarks.processes import in_own_process
 from fmnist import atomic_io, cli, runs, runtime
 from fmnist.config import TrainConfig
 from train_cnn import train_or_resume
 
-ROOT = Path(__file__).resolve().parent.parent
 BASE = TrainConfig(recipe="quick", val_size=10_000)
 SEEDS = 3
 Accuracies = dict[str, dict[str, float]]  # results of accuracies(), by seed
@@ -130,43 +130,13 @@ def table(entries: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "changes",
-        nargs="*",
-        metavar="CHANGE",
-        help=f"changes to measure: {', '.join(CHANGES)} (default: all)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=SEEDS,
-        metavar="N",
-        help="number of seeds per change (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runs-dir",
-        type=Path,
-        default=Path("runs/ablations"),
-        metavar="DIR",
-        help="folder for run directories (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=Path,
-        default=ROOT / "benchmarks/results",
-        metavar="DIR",
-        help="folder for the results (default: benchmarks/results)",
-    )
-    options = parser.parse_args(argv)
-    if unknown := {*options.changes} - {*CHANGES}:
-        parser.error(f"unknown change: {', '.join(sorted(unknown))}")
+    options = command_line.parse(__doc__, CHANGES, SEEDS, "ablations", argv)
 
     def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "ablations.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
-        for name in ("base", *(options.changes or CHANGES)):
+        for name in ("base", *options.rows):
             config = config_of(name)
             if name not in entries:
                 entries[name] = {

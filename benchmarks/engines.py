@@ -12,10 +12,9 @@ import datetime
 import json
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measure_speed import ROOT
+from benchmarks import command_line
 from benchmarks.processes import in_own_process
 from evaluate_model import evaluate
 from fmnist import atomic_io, cli, runs, runtime
@@ -24,6 +23,7 @@ from train_cnn import train_or_resume
 
 RECIPES = ("classic", "quick")
 ENGINES = ("fast", "plain")
+SEEDS = 3  # per recipe and engine
 Entries = dict[str, dict[str, Any]]  # by the name of the run
 
 
@@ -92,44 +92,14 @@ def table(entries: Entries) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "recipes",
-        nargs="*",
-        metavar="RECIPE",
-        help=f"recipes to measure: {', '.join(RECIPES)} (default: both)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=cli.number(int, 1, 100),
-        default=3,
-        metavar="N",
-        help="number of seeds per recipe and engine (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runs-dir",
-        type=Path,
-        default=Path("runs/engines"),
-        metavar="DIR",
-        help="folder for run directories (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=Path,
-        default=ROOT / "benchmarks/results",
-        metavar="DIR",
-        help="folder for the results (default: benchmarks/results)",
-    )
-    options = parser.parse_args(argv)
-    if unknown := {*options.recipes} - {*RECIPES}:
-        parser.error(f"unknown recipe: {', '.join(sorted(unknown))}")
+    options = command_line.parse(__doc__, RECIPES, SEEDS, "engines", argv)
 
     def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "engines.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
         for seed in range(options.seeds):
-            for recipe in options.recipes or RECIPES:
+            for recipe in options.rows:
                 for engine in ENGINES:
                     name = f"{recipe}-{engine}-{seed}"
                     if name not in entries:

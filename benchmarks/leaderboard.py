@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from benchmarks.measure_speed import ROOT, Worker
+from benchmarks import command_line
+from benchmarks.measure_speed import Worker
 from benchmarks.processes import in_own_process
 from evaluate_model import evaluate
 from fmnist import atomic_io, cli, runs, runtime
@@ -239,44 +240,14 @@ def figure_of(rows: dict[str, Any]) -> Figure:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(__doc__)
-    parser.add_argument(
-        "rows",
-        nargs="*",
-        metavar="ROW",
-        help=f"rows to train: {', '.join(ROWS)} (default: all)",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=SEEDS,
-        metavar="N",
-        help="number of seeds per row (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--runs-dir",
-        type=Path,
-        default=Path("runs/leaderboard"),
-        metavar="DIR",
-        help="folder for run directories (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=Path,
-        default=ROOT / "benchmarks/results",
-        metavar="DIR",
-        help="folder for the results (default: benchmarks/results)",
-    )
-    options = parser.parse_args(argv)
-    if unknown := {*options.rows} - {*ROWS}:
-        parser.error(f"unknown row: {', '.join(sorted(unknown))}")
+    options = command_line.parse(__doc__, ROWS, SEEDS, "leaderboard", argv)
 
     def work() -> None:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "leaderboard.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
         worker = None
-        for row in options.rows or ROWS:
+        for row in options.rows:
             known = entries.setdefault(row, {})
             for seed in map(str, range(options.seeds)):
                 if seed in known:

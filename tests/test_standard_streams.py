@@ -81,33 +81,27 @@ def test_no_other_file_gets_the_descriptor_of_a_standard_stream(streams, tmp_pat
 PRINT = "import sys\nfrom fmnist import cli\nsys.exit(cli.exit_code('it', lambda: print('x')))\n"
 
 
+def print_to(stdout):
+    """Run PRINT and return its exit code and its error message."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+    return done.returncode, done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_output_to_a_full_disk_is_an_error_of_one_line():
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", PRINT],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert (done.returncode, done.stderr) == (1, "it: No space left on device\n")
+        assert print_to(full) == (1, "it: No space left on device\n")
 
 
 def test_output_to_a_closed_pipe_is_an_error_of_one_line():
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PRINT],
-            cwd=ROOT,
-            stdout=writer,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        assert print_to(writer) == (1, "it: Broken pipe\n")
     finally:
         os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "it: Broken pipe\n")
 
 
 class Writer:

@@ -16,7 +16,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF")
 HEIF = "HEIF"  # the format of HEIC files, which Pillow reads with the package pillow-heif
 NOT_A_PICTURE = "not a JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF file, or corrupt"
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-INSTALL_HEIF = "a HEIC file; export it as JPEG, or install the Python package pillow-heif"
+HEIC_FILE = "a HEIC file; export it as JPEG, or install the Python package pillow-heif"
 # A JPEG file whose only scan has all colours is decoded strip by strip, at a fraction of its size.
 # All other pictures have to be decoded as a whole.
 MOST_PIXELS, MOST_PIXELS_IN_STRIPS = 25_000_000, 120_000_000
@@ -59,7 +59,7 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
     except Image.DecompressionBombError:
         raise PhotoError(TOO_LARGE.format(MOST_PIXELS_IN_STRIPS // 1_000_000)) from None
     except UnidentifiedImageError:
-        raise PhotoError(INSTALL_HEIF if is_heic(source) else NOT_A_PICTURE) from None
+        raise PhotoError(HEIC_FILE if is_heic(source) else NOT_A_PICTURE) from None
     except (PhotoError, MemoryError):
         raise
     except OSError as error:

@@ -9,7 +9,15 @@ import pytest
 
 import data
 import train_cnn
-from benchmarks import ablations, engines, fault_injection, leaderboard, measure_speed, speed_worker
+from benchmarks import (
+    ablations,
+    command_line,
+    engines,
+    fault_injection,
+    leaderboard,
+    measure_speed,
+    speed_worker,
+)
 from benchmarks.processes import ProcessError, in_own_process
 from fmnist import atomic_io, runs
 from fmnist.config import TrainConfig
@@ -456,3 +464,14 @@ def test_engines_are_compared_with_their_own_seeds():
     assert engines.up_to_date(entries) == entries
     entries["quick-fast-0"]["settings"]["epochs"] += 1
     assert entries.keys() - engines.up_to_date(entries).keys() == {"quick-fast-0"}
+
+
+def test_benchmarks_of_several_rows_measure_all_rows_or_those_that_are_named(capsys):
+    def parse(*arguments):
+        return command_line.parse("Measure.", {"a": 1, "b": 2}, 3, "folder", list(arguments))
+
+    assert (parse().rows, parse().seeds, str(parse().runs_dir)) == (["a", "b"], 3, "runs/folder")
+    assert (parse("b", "--seeds", "1").rows, parse("b", "--seeds", "1").seeds) == (["b"], 1)
+    with pytest.raises(SystemExit, match="2"):
+        parse("c")
+    assert "unknown row: c" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Measure the accuracy on synthetic photos and the warnings for out-of-distribution pictures.
 
-    python -m benchmarks.photographs --run pretrained/best
+    python -m benchmarks.photographs
 
 Renders every test image as a photo with random properties, converts the photo back into a model
 input (fmnist/inference/photo.py) and classifies it. Then classifies out-of-distribution pictures:
@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from fmnist import cli, runs, runtime
+from fmnist import cli, runtime
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
 from fmnist.inference import photo, picture_file
+from fmnist.progress import track
 from fmnist.source import CLASS_NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -248,19 +249,20 @@ def coloured(values: np.ndarray, rng: np.random.Generator, margin: bool) -> np.n
 OOD_KINDS = {"noise": noise, "drawings": drawing, "digits": digit, "textures": texture}
 
 
-def ood_photos(kind: str, count: int, margin: bool) -> list[photo.Photo]:
+def ood_photos(kind: str, count: int, margin: bool, segment: photo.Segment) -> list[photo.Photo]:
     """Return photos of out-of-distribution pictures.
 
     Args:
         kind: key of OOD_KINDS.
         count: number of photos.
         margin: see coloured().
+        segment: result of segmentation.load().
     """
     kind_index = list(OOD_KINDS).index(kind)
     rngs = (np.random.default_rng([kind_index, number]) for number in range(count))
     pictures = (coloured(OOD_KINDS[kind](rng), rng, margin) for rng in rngs)
     return [
-        photo.convert(np.asarray(picture_file.reduced(Image.fromarray(picture))))
+        photo.convert(np.asarray(picture_file.reduced(Image.fromarray(picture))), segment)
         for picture in pictures
     ]
 
@@ -269,29 +271,30 @@ def measure(classifier: Any, test: Any, count: int, ood_count: int) -> Figure:
     """Print the tables and return the figure.
 
     Args:
-        classifier: classifier.Classifier.
+        classifier: classifier.PhotoClassifier.
         test: data.Part with the test set.
         count: number of test images.
         ood_count: number of out-of-distribution pictures per kind.
     """
-    from tools.prediction import figures, pictures
+    from tools.prediction import figures
 
     files = [
         photograph(image[..., 0], np.random.default_rng(index))
-        for index, image in enumerate(pictures.track(test.images[:count], "Rendering photos"))
+        for index, image in enumerate(track(test.images[:count], "Rendering photos"))
     ]
-    photos = [photo.read(io.BytesIO(file)) for file in pictures.track(files, "Reading photos")]
+    photos = [classifier.read(io.BytesIO(file)) for file in track(files, "Reading photos")]
     labels = test.labels[:count]
-    plain = [photo.Photo(None, image, None, []) for image in test.images[:count]]
+    finished = np.zeros((photo.SIZE, photo.SIZE, 3), np.uint8)
+    plain = [photo.Photo(finished, image[None], None, []) for image in test.images[:count]]
     print(
         "| pictures | accuracy, % | uncertain, % | accuracy of the certain predictions, % |\n"
         "|---|---|---|---|"
     )
     accuracies = []
     for name, group in (("test images", plain), ("test images rendered as photos", photos)):
-        probabilities, warnings = classifier.classify(group)
-        correct = probabilities.argmax(axis=1) == labels
-        uncertain = np.array([bool(reasons) for reasons in warnings])
+        outcomes = classifier.classify(group)
+        correct = np.array([outcome.probabilities.argmax() for outcome in outcomes]) == labels
+        uncertain = np.array([outcome.uncertain for outcome in outcomes])
         accuracies.append(correct.mean())
         print(
             f"| {name} | {100 * correct.mean():.2f} | {100 * uncertain.mean():.1f} | "
@@ -310,17 +313,17 @@ def measure(classifier: Any, test: Any, count: int, ood_count: int) -> Figure:
     for kind in OOD_KINDS:
         rates = []
         for margin in (True, False):
-            _, warnings = classifier.classify(ood_photos(kind, ood_count, margin))
-            rates.append(np.mean([bool(reasons) for reasons in warnings]))
+            outcomes = classifier.classify(ood_photos(kind, ood_count, margin, classifier.segment))
+            rates.append(np.mean([outcome.uncertain for outcome in outcomes]))
         print(f"| {kind} | {100 * rates[0]:.1f} | {100 * rates[1]:.1f} |")
     shown = photos[:SHOWN]
-    probabilities, warnings = classifier.classify(shown)
+    outcomes = classifier.classify(shown)
     return figures.photographs(
         shown,
-        probabilities,
+        [outcome.probabilities for outcome in outcomes],
         [
-            f"{CLASS_NAMES[label]} (uncertain)" if reasons else CLASS_NAMES[label]
-            for label, reasons in zip(labels, warnings, strict=False)
+            f"{CLASS_NAMES[label]} (uncertain)" if outcome.uncertain else CLASS_NAMES[label]
+            for label, outcome in zip(labels, outcomes, strict=False)
         ],
         CLASS_NAMES,
     )
@@ -349,11 +352,10 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         runtime.configure_tensorflow()
         import data
-        from fmnist.inference.classifier import load_classifier
+        from fmnist.inference.classifier import load_photo_classifier
 
-        run = runs.find_run(options.run, options.runs_dir)
-        print(f"Run: {run}\n")
-        classifier = load_classifier(run)
+        classifier = load_photo_classifier(options.run, options.runs_dir)
+        print(f"{classifier.description()}\n")
         with default_style():
             figure = measure(
                 classifier, data.load(options.data_dir).test, options.images, options.ood_images

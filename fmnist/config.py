@@ -36,7 +36,7 @@ NETWORK_SETTINGS = ("dropout", "l2", "width", "batch_norm", "convolutions", "wei
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 ENGINES = ("auto", "fast", "plain")
-AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase")
+AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase", "photo")
 PLACES = ("runs_dir", "name", "data_dir")  # settings that do not change the result
 # Former names of settings, still accepted on the command line and in config.json.
 OLD_NAMES = {"members": "ensemble_size", "easy_every": "prune_every"}

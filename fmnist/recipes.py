@@ -52,4 +52,6 @@ RECIPES = {
     "best": dict(
         MUON_ONE_CYCLE, model="deep_cnn", ensemble_size=2, epochs=42, augment="flip+shift+erase"
     ),
+    # To be trained further on photographs, by tools/finetune_photos.py.
+    "photo": dict(MUON_ONE_CYCLE, model="deep_cnn", epochs=20, augment="photo"),
 }

@@ -43,7 +43,9 @@ HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_ra
 OTHER_KEYS = ("format", "fingerprint", "created", "versions", "commit")
 LARGEST_LOSS = 3.5e38  # the largest float32 value, with a margin for rounding
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
-PRETRAINED = Path(__file__).parent.parent / "pretrained" / "best"  # part of the project
+# The networks that are part of the project.
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+BEST, FOR_PHOTOS = PRETRAINED / "best", PRETRAINED / "photo"
 TRAIN_AGAIN = "Train the run again: python train_cnn.py"
 # Types of the settings that an evaluation needs. Runs of earlier versions may lack the others.
 EVALUATION_SETTINGS = {
@@ -332,6 +334,24 @@ def load_model(run: Path) -> Any:
         RunError: model.keras is missing or corrupt, or was saved with a newer version of Keras, or
             is a model for other data.
     """
+    image = (*source.FILES["t10k-images-idx3-ubyte"].shape[1:], 1)
+    return open_model(run, image, (len(source.CLASS_NAMES),), "Fashion-MNIST")
+
+
+def open_model(
+    run: Path, input_shape: tuple[int, ...], output_shape: tuple[int, ...], task: str
+) -> Any:
+    """Return the Keras model in a folder.
+
+    Args:
+        run: folder with model.keras.
+        input_shape: expected shape of the input, without the batch.
+        output_shape: expected shape of the output, without the batch.
+        task: what the model is for, named in an error message.
+
+    Raises:
+        RunError: see load_model().
+    """
     import keras
 
     path = run / MODEL
@@ -347,14 +367,11 @@ def load_model(run: Path) -> Any:
         raise corrupt(path, "not a Keras model")
     if not all(math.isfinite(abs(weight).max(initial=0)) for weight in model.get_weights()):
         raise corrupt(path, "NaN or infinite weights")
-    expected = (
-        (None, *source.FILES["t10k-images-idx3-ubyte"].shape[1:], 1),
-        (None, len(source.CLASS_NAMES)),
-    )
+    expected = (None, *input_shape), (None, *output_shape)
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if shapes != expected:
         raise RunError(
-            f"{path} is not a model for Fashion-MNIST: its input and output shapes are {shapes[0]} "
+            f"{path} is not a model for {task}: its input and output shapes are {shapes[0]} "
             f"and {shapes[1]}, not {expected[0]} and {expected[1]}"
         )
     return model
@@ -458,12 +475,11 @@ def find_run(run: str | None, runs_dir: str) -> Path:
         return Path(run)
     with contextlib.suppress(RunError):
         return newest(runs_dir)
-    if not PRETRAINED.is_dir():
+    if not BEST.is_dir():
         raise RunError(
-            f"no finished run in {runs_dir} and no {PRETRAINED}; train one with: "
-            "python train_cnn.py"
+            f"no finished run in {runs_dir} and no {BEST}; train one with: python train_cnn.py"
         )
-    return PRETRAINED
+    return BEST
 
 
 def _versions() -> dict[str, str | None]:

@@ -14,15 +14,26 @@ TOOLS = (
     "compare_models",
     "explore_data",
     "export_model",
+    "finetune_photos",
     "predict_image",
     "serve_model",
+    "train_segmentation",
     "tune_model",
 )
 # The folder with the implementation of each command, which other commands may not import.
 FOLDERS = dict(
     zip(
         TOOLS,
-        ("comparison", "exploration", "exporting", "prediction", "serving", "tuning"),
+        (
+            "comparison",
+            "exploration",
+            "exporting",
+            "finetuning",
+            "prediction",
+            "serving",
+            "segmenting",
+            "tuning",
+        ),
         strict=True,
     )
 )
@@ -151,6 +162,8 @@ def test_a_missing_package_causes_a_one_line_error(command, tmp_path):
         "export_model": ["--run", str(ROOT / "pretrained/best")],
         "evaluate_model": ["pretrained/best"],
         "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")],
+        "finetune_photos": ["photos"],
+        "train_segmentation": ["photos", "--output", str(tmp_path / "model.keras")],
     }.get(command, [])
 
     def run(*options):

@@ -51,7 +51,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
 
 def default_folder(run: Path, runs_dir: str) -> Path:
     """Return the default output folder: in the run, but for pretrained/best in `runs_dir`."""
-    pretrained = run.resolve() == runs.PRETRAINED.resolve()
+    pretrained = run.resolve() == runs.BEST.resolve()
     return (Path(runs_dir) if pretrained else run) / "exports"
 
 

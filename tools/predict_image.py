@@ -1,12 +1,12 @@
 """Classify pictures of clothes, shoes and bags.
 
-    python -m tools.predict_image shoe.jpg         the newest finished run, else pretrained/best
+    python -m tools.predict_image shoe.jpg
     python -m tools.predict_image photos/ --run runs/my_run --figure
     python -m tools.predict_image shoe.jpg shirt.png --json > predictions.json
 
-The object is cut out of its background, centred and converted to greyscale first
-(fmnist/inference/photo.py). A prediction is uncertain if this conversion may have failed, or if the
-model input is out of distribution.
+The item is cut out of its background, centred and converted to greyscale first
+(fmnist/inference/photo.py). Without --run, pretrained/photo classifies photographs, and the newest
+finished run, else pretrained/best, classifies pictures of 28 × 28 pixels.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.predict_image")
 
-from fmnist import atomic_io, cli, runs, runtime
+from fmnist import atomic_io, cli, runtime
 
 
 class PredictError(cli.UserError):
@@ -62,12 +62,15 @@ def print_table(predictions: dict[Path, dict[str, Any]]) -> None:
     """Print one line per picture."""
     width = max((len(str(path)) for path in predictions), default=0)
     for path, prediction in predictions.items():
-        best, *others = (
+        candidates = [
             f"{candidate['label']} {candidate['confidence']:.1%}"
             for candidate in prediction["top_k"]
-        )
-        warning = f"; uncertain: {prediction['warnings'][0]}" if prediction["warnings"] else ""
-        print(f"{str(path):{width}}  {best:19}  ({', '.join(others)}){warning}")
+        ]
+        text = f"{candidates[0]:19}  ({', '.join(candidates[1:])})" if candidates else "no item"
+        warnings = "; ".join(prediction["warnings"])
+        if warnings:
+            text += f"; {'uncertain' if prediction['uncertain'] else 'warning'}: {warnings}"
+        print(f"{str(path):{width}}  {text}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,15 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         if options.figure:
             atomic_io.check_writable(folder)
         runtime.configure_tensorflow()
-        from fmnist.inference.classifier import evaluation_hint, load_classifier
+        from fmnist.inference.classifier import load_photo_classifier
         from tools.prediction import pictures
 
         paths = pictures.find(options.pictures)
-        run = runs.find_run(options.run, options.runs_dir)
-        report(f"Run: {run}")
-        classifier = load_classifier(run)
-        if classifier.known is None:
-            report(evaluation_hint(run))
+        classifier = load_photo_classifier(options.run, options.runs_dir)
+        report(classifier.description())
         predictions, unreadable, photos = pictures.predict(paths, classifier, options.figure)
         if options.json:
             print(

@@ -1,13 +1,15 @@
 """Serve a trained network: a web page and a REST API.
 
-    python -m tools.serve_model             the newest finished run, else pretrained/best
+    python -m tools.serve_model
     python -m tools.serve_model --run runs/my_run --port 9000
     curl --data-binary @shoe.jpg -H "Content-Type: image/jpeg" http://127.0.0.1:8000/predict
     curl -F files=@shoe.jpg -F files=@shirt.png http://127.0.0.1:8000/predict/batch
 
-Open http://127.0.0.1:8000 for the web page; /openapi.json describes the API. The server accepts
-connections from this machine only, unless --host sets another address. It has no authentication:
-before other machines can reach it, put it behind a reverse proxy with authentication.
+Without --run, pretrained/photo classifies photographs, and the newest finished run, else
+pretrained/best, classifies pictures of 28 × 28 pixels. Open http://127.0.0.1:8000 for the web
+page; /openapi.json describes the API. The server accepts connections from this machine only, unless
+--host sets another address. It has no authentication: before other machines can reach it, put it
+behind a reverse proxy with authentication.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import sys
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.serve_model")
 
-from fmnist import cli, runs, runtime
+from fmnist import cli, runtime
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:\d+)?|https?://\[[0-9a-fA-F:.]+\](:\d+)?")
 
@@ -78,14 +80,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         runtime.configure_tensorflow()
-        from fmnist.inference.classifier import evaluation_hint, load_classifier
+        from fmnist.inference.classifier import load_photo_classifier
         from tools.serving import app, server
 
-        run = runs.find_run(options.run, options.runs_dir)
-        print(f"Run: {run}")
-        classifier = load_classifier(run)
-        if classifier.known is None:
-            print(evaluation_hint(run))
+        classifier = load_photo_classifier(options.run, options.runs_dir)
+        print(classifier.description())
         with server.listen(options.host, options.port) as listening:
             max_bytes = round(options.max_request_mb * 1e6)
             server.serve(app.create_app(classifier, max_bytes, options.cors_origin), listening)

@@ -1,4 +1,4 @@
-"""A trained network that classifies photographs with the settings of its evaluation."""
+"""Trained networks that classify photographs and images, with the settings of their evaluation."""
 
 import base64
 import io
@@ -6,20 +6,41 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import contourpy
 import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from fmnist import cli, runs
 from fmnist.evaluation import metrics, ood, tta
-from fmnist.inference import photo
+from fmnist.inference import calibration, photo, segmentation
+from fmnist.inference.numpy_predictor import predictor
 from fmnist.source import CLASS_NAMES
 
 BATCH = 256
+IMAGES_PER_CALL = 32  # of a compiled predictor
+FEW = 4  # images that a compiled predictor classifies one by one
 TOP_K = 3
 OUT_OF_DISTRIBUTION = "out of distribution: unlike the training images, or low confidence"
+LOW_CONFIDENCE = "low confidence: photograph one item from the front, or one shoe from the side"
+OUTLINE_CELLS = 64  # the outline of an item is drawn on a grid of as many cells per edge
+
+
+class Outcome(NamedTuple):
+    """The prediction of a network for one photo.
+
+    Attributes:
+        probabilities: calibrated class probabilities (10,); all zero if no item was found.
+        uncertain: whether the prediction is uncertain.
+        warnings: what may be wrong, and what to do.
+    """
+
+    probabilities: np.ndarray
+    uncertain: bool
+    warnings: list[str]
 
 
 class Classifier(NamedTuple):
@@ -32,6 +53,8 @@ class Classifier(NamedTuple):
         shifts: whether to average over shifted images, see tta.views().
         temperature: calibration temperature; 1 for a run without evaluation.
         known: result of ood.fit(); None for a run without evaluation.
+        on_photographs: calibration on photographs; None for a run that was not trained on them.
+        predict: function of images that returns the uncalibrated probabilities.
     """
 
     run: Path
@@ -40,67 +63,190 @@ class Classifier(NamedTuple):
     shifts: bool
     temperature: float
     known: ood.Novelty | None
+    on_photographs: calibration.Calibration | None
+    predict: Callable[[np.ndarray], np.ndarray]
 
-    def probabilities(
-        self, images: np.ndarray, predict: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> np.ndarray:
-        """Return the calibrated class probabilities (N, 10) of images (N, 28, 28, 1).
-
-        Args:
-            images: (N, 28, 28, 1) in [0, 1].
-            predict: function of images that returns the uncalibrated probabilities; None for
-                model.predict.
-        """
-        predict = predict or (
-            lambda images: self.model.predict(images, batch_size=BATCH, verbose=0)
-        )
-        outputs = [predict(view) for view in tta.views(images, self.flips, self.shifts)]
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the calibrated class probabilities (N, 10) of images (N, 28, 28, 1) in [0, 1]."""
+        outputs = [self.predict(view) for view in tta.views(images, self.flips, self.shifts)]
         return metrics.calibrated(np.mean(outputs, axis=0), self.temperature)
 
-    def warnings(
-        self, photos: Sequence[photo.Photo], images: np.ndarray, probabilities: np.ndarray
-    ) -> list[list[str]]:
-        """Return for every photo the list of reasons why its prediction is uncertain."""
-        out_of_distribution = np.zeros(len(photos), bool)
+    def classify_images(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
+        """Return the outcomes for photos that are finished images of the data set."""
+        images = np.concatenate([converted.images for converted in photos])
+        probabilities = self.probabilities(images)
+        novel = np.zeros(len(photos), bool)
         if self.known is not None:
-            out_of_distribution = ood.is_novel(self.known, images, probabilities)
+            novel = ood.is_novel(self.known, images, probabilities)
         return [
-            [*converted.warnings, OUT_OF_DISTRIBUTION] if is_out else converted.warnings
-            for converted, is_out in zip(photos, out_of_distribution, strict=True)
+            Outcome(row, bool(is_novel), [OUT_OF_DISTRIBUTION] if is_novel else [])
+            for row, is_novel in zip(probabilities, novel, strict=True)
         ]
 
-    def classify(
+    def classify_photographs(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
+        """Return the outcomes for photographs. A prediction is the mean over all model inputs."""
+        counts = [len(converted.images) for converted in photos]
+        images = np.concatenate([converted.images for converted in photos])
+        settings = self.on_photographs
+        if settings:
+            outputs = [self.predict(view) for view in tta.views(images, True, False)]
+            outputs = np.mean(outputs, axis=0)
+        else:
+            outputs = self.probabilities(images)
+        outcomes = []
+        for converted, views in zip(photos, np.split(outputs, np.cumsum(counts)[:-1]), strict=True):
+            probabilities, warnings = views.mean(axis=0), list(converted.warnings)
+            if settings:
+                [probabilities] = metrics.calibrated(probabilities[None], settings.temperature)
+                uncertain = probabilities.max() < settings.least_confidence
+                if uncertain:
+                    warnings.append(LOW_CONFIDENCE)
+            else:
+                if self.known is not None and ood.is_novel(
+                    self.known, converted.images[-1:], probabilities[None]
+                ):
+                    warnings.append(OUT_OF_DISTRIBUTION)
+                uncertain = bool(warnings)
+            outcomes.append(Outcome(probabilities, bool(uncertain), warnings))
+        return outcomes
+
+
+class PhotoClassifier(NamedTuple):
+    """A network for photographs and one for finished images of the data set, maybe the same.
+
+    Attributes:
+        photographs: classifies photographs.
+        images: classifies pictures of 28 × 28 pixels.
+        segment: result of segmentation.load().
+    """
+
+    photographs: Classifier
+    images: Classifier
+    segment: photo.Segment
+
+    def read(
         self,
-        photos: Sequence[photo.Photo],
-        predict: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> tuple[np.ndarray, list[list[str]]]:
-        """Return the class probabilities (N, 10) and the lists of warnings of N photos."""
-        images = np.stack([converted.image for converted in photos])
-        probabilities = self.probabilities(images, predict)
-        return probabilities, self.warnings(photos, images, probabilities)
+        source: str | Path | BinaryIO,
+        area: tuple[float, float, float, float] = photo.WHOLE,
+    ) -> photo.Photo:
+        """Return the Photo in a picture file. For arguments and errors, see photo.read()."""
+        return photo.read(source, self.segment, area)
+
+    def compiled(self) -> "PhotoClassifier":
+        """Return a classifier that predicts single photos faster, see compile_predictor()."""
+        images = self.images._replace(predict=compile_predictor(self.images.model))
+        photographs = images
+        if self.photographs is not self.images:
+            predict = compile_predictor(self.photographs.model)
+            photographs = self.photographs._replace(predict=predict)
+        return self._replace(images=images, photographs=photographs)
+
+    def description(self) -> str:
+        """Return which networks are used, and what their runs lack."""
+        used = [str(self.photographs.run)]
+        if self.images.run != self.photographs.run:
+            used = [f"{used[0]} for photographs", f"{self.images.run} for 28 × 28 images"]
+            used.append("--run selects another network")
+        hints = [evaluation_hint(self.images.run)] if self.images.known is None else []
+        return "\n".join([f"Run: {'; '.join(used)}", *hints])
+
+    def classify(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
+        """Return the outcome for every photo."""
+        nothing = np.zeros(len(CLASS_NAMES), np.float32)
+        outcomes = [Outcome(nothing, True, converted.warnings) for converted in photos]
+        groups = {self.images.classify_images: [], self.photographs.classify_photographs: []}
+        finished, photographs = groups.values()
+        for index, converted in enumerate(photos):
+            if len(converted.images):
+                (finished if photo.is_finished(converted.picture) else photographs).append(index)
+        for classify, indices in groups.items():
+            if indices:
+                found = classify([photos[index] for index in indices])
+                for index, outcome in zip(indices, found, strict=True):
+                    outcomes[index] = outcome
+        return outcomes
 
 
-def prediction(
-    converted: photo.Photo, probabilities: np.ndarray, warnings: list[str]
-) -> dict[str, Any]:
-    """Return the prediction for one photo as a JSON object.
+def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of images (N, 28, 28, 1) that returns probabilities (N, 10).
+
+    For few images, it is much faster than model.predict. It is compiled before it is returned.
+    """
+    predict_one = predictor(model)
+    signature = [tf.TensorSpec((IMAGES_PER_CALL, *photo.SHAPE))]
+    predict_many = tf.function(model, input_signature=signature)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if len(images) <= FEW:
+            return np.stack([predict_one(image) for image in images])
+        count = -(-len(images) // IMAGES_PER_CALL)
+        padded = np.zeros((count * IMAGES_PER_CALL, *photo.SHAPE), np.float32)
+        padded[: len(images)] = images
+        parts = [predict_many(part).numpy() for part in np.split(padded, count)]
+        return np.concatenate(parts)[: len(images)]
+
+    for count in (1, IMAGES_PER_CALL):
+        predict(np.zeros((count, *photo.SHAPE), np.float32))
+    return predict
+
+
+def load_photo_classifier(run: str | None, runs_dir: str) -> PhotoClassifier:
+    """Return the PhotoClassifier of a run.
 
     Args:
-        converted: the photo.
-        probabilities: class probabilities (10,).
-        warnings: reasons why the prediction is uncertain.
+        run: run directory; None for pretrained/photo, and the newest finished run in `runs_dir`,
+            else pretrained/best, for pictures of 28 × 28 pixels.
+        runs_dir: parent folder of the runs.
+
+    Raises:
+        RunError: a run is missing or corrupt.
     """
-    rounded = [round(float(probability), 4) for probability in probabilities]
-    best = np.argsort(-probabilities, kind="stable")[:TOP_K]
+    images = load_classifier(runs.find_run(run, runs_dir))
+    photographs = images if run else load_classifier(runs.FOR_PHOTOS)
+    return PhotoClassifier(photographs, images, segmentation.load())
+
+
+def prediction(converted: photo.Photo, outcome: Outcome) -> dict[str, Any]:
+    """Return the prediction for one photo as a JSON object.
+
+    Without an item, the label, the confidence, the probabilities and the model input are None.
+    """
+    common = {
+        "uncertain": outcome.uncertain,
+        "warnings": outcome.warnings,
+        "outline": outline(converted),
+    }
+    if not len(converted.images):
+        empty = {"label": None, "confidence": None, "top_k": []}
+        return {**empty, **common, "probabilities": None, "model_input": None}
+    rounded = [round(float(probability), 4) for probability in outcome.probabilities]
+    best = np.argsort(-outcome.probabilities, kind="stable")[:TOP_K]
     top_k = [{"label": CLASS_NAMES[index], "confidence": rounded[index]} for index in best]
     return {
         **top_k[0],
         "top_k": top_k,
-        "uncertain": bool(warnings),
-        "warnings": warnings,
+        **common,
         "probabilities": dict(zip(CLASS_NAMES, rounded, strict=True)),
-        "model_input": data_url(converted.image),
+        "model_input": data_url(converted.images[-1]),
     }
+
+
+def outline(converted: photo.Photo) -> list[list[list[float]]]:
+    """Return the outline of the item: closed lines of points (x, y), as fractions of the picture.
+
+    It is empty without an item and for a finished image.
+    """
+    if converted.mask is None:
+        return []
+    size = OUTLINE_CELLS, OUTLINE_CELLS
+    mask = Image.fromarray(converted.mask.astype(np.float32))
+    # With a margin of background, an outline is closed also where the item touches the edge.
+    values = np.pad(np.asarray(mask.resize(size, Image.Resampling.BOX)), 1)
+    left, top, right, bottom = converted.area
+    corner, scale = np.array([left, top]), np.array([right - left, bottom - top])
+    lines = contourpy.contour_generator(z=values).lines(0.5)
+    points = [((line - 0.5) / OUTLINE_CELLS).clip(0, 1) * scale + corner for line in lines]
+    return [line.round(4).tolist() for line in points]
 
 
 def data_url(image: np.ndarray) -> str:
@@ -115,8 +261,13 @@ def load_classifier(run: Path) -> Classifier:
     """Return the Classifier of a run. Raises RunError."""
     runs.load_config(run)
     model, evaluation = runs.load_model(run), load_evaluation(run)
+    on_photographs = calibration.load(run)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return model.predict(images, batch_size=BATCH, verbose=0)
+
     if evaluation is None:
-        return Classifier(run, model, False, False, 1, None)
+        return Classifier(run, model, False, False, 1, None, on_photographs, predict)
     return Classifier(
         run,
         model,
@@ -124,6 +275,8 @@ def load_classifier(run: Path) -> Classifier:
         evaluation["test_time_shifts"],
         evaluation["temperature"],
         load_novelty(run, evaluation),
+        on_photographs,
+        predict,
     )
 
 

@@ -1,14 +1,17 @@
-"""Convert a photograph to a model input: an image like those of Fashion-MNIST.
+"""Convert a photograph to model inputs: images like those of Fashion-MNIST.
 
 Such an image has 28 × 28 pixels; the object is light on black and fills the frame. The data set
 was made from product pictures on a white background: trimmed, scaled to 28 pixels on the longest
 edge, centred, inverted and converted to greyscale (https://arxiv.org/abs/1708.07747, section 2),
 and each image was stretched to the full range of grey values. A photograph may have any background.
-This module estimates the background and cuts out the object, which differs from it in colour or
-brightness.
+Two methods cut out the object:
+    - The background is a smooth surface that is estimated from the border; the object differs from
+      it in colour or brightness. This is exact, but fails if the background is cluttered.
+    - A segmentation network (segmentation.py) finds the object on any background.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +23,7 @@ from fmnist.inference.picture_file import WHITE, decode
 
 SIZE = 28
 SHAPE = SIZE, SIZE, 1
+# The smooth background.
 STEP = 4  # the background is fitted to every fourth pixel of every fourth row
 ROUNDS = 6  # of the fit: the first half fits a plane to the border, the second half a quadratic
 PLANE, QUADRATIC = 3, 6  # numbers of terms
@@ -29,87 +33,171 @@ LEAST_CONTRAST = 0.1  # full scale is 1
 LEAST_SIGNAL = 10  # contrast of the object, as a multiple of the noise
 FAINTEST = 0.08  # object threshold as a fraction of the contrast; the data set used 0.05
 OUT_OF_NOISE = 4  # object threshold as a multiple of the noise
-MOST_PARTS = 2
-SPECK = 0.2  # parts below this fraction of the largest part are removed
 DARKEST = 0.02  # lower limit of the background when shadows are measured relative to it
-CLUTTERED = "the background is cluttered, or the object touches the edge"
-LOW_CONTRAST = "low contrast between the object and the background"
-SEVERAL_OBJECTS = "the picture shows several objects"
+# The segmentation network.
+OBJECT = 0.5  # smallest probability of a pixel of the object
+FADED = 0.2, 0.7  # pixels fade from black to their value between these probabilities
+LEAST_AREA = 0.01  # of an object, as a fraction of the picture
+LEAST_VALUE = 0.02  # of a pixel of the object; white would be as black as the background
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # weights of the channels
+# Both.
+MOST_PARTS = 2
+MOST_ON_BORDER = 0.25  # fraction of the border that an item may cover
+SPECK = 0.2  # parts below this fraction of the largest part are removed
+
+
+NO_OBJECT = "no item was found; photograph one item on a plain background of another colour"
+BEYOND_EDGE = "the item extends beyond the picture; photograph it with background on all sides"
+SEVERAL_OBJECTS = "the picture shows several items; photograph a single one"
+WHOLE = 0.0, 0.0, 1.0, 1.0
+Segment = Callable[[np.ndarray], np.ndarray]
 
 
 class Photo(NamedTuple):
-    """A photograph and the model input made from it.
+    """A photograph and the model inputs made from it.
 
     Attributes:
         picture: (height, width, 3) uint8, upright and reduced.
-        image: (28, 28, 1) float32 in [0, 1], the model input.
-        box: left, top, right and bottom of the object in the picture.
-        warnings: reasons why the model input may be wrong.
+        images: (N, 28, 28, 1) float32 in [0, 1], the model inputs; none if no item was found.
+        mask: (height, width) bool, the item; None if none was found, and for a finished image.
+        warnings: what may be wrong with the picture, and what to do.
+        area: left, top, right and bottom of `picture` in the file, as fractions.
     """
 
     picture: np.ndarray
+    images: np.ndarray
+    mask: np.ndarray | None
+    warnings: list[str]
+    area: tuple[float, float, float, float] = WHOLE
+
+
+class CutOut(NamedTuple):
+    """An item on a smooth background.
+
+    Attributes:
+        image: model input (28, 28, 1).
+        mask: (height, width) bool, the item; may be empty.
+        is_reliable: whether the background is smooth, and the item stands out from it.
+    """
+
     image: np.ndarray
-    box: tuple
-    warnings: list
+    mask: np.ndarray
+    is_reliable: bool
 
 
-def read(source: str | Path | BinaryIO) -> Photo:
-    """Return the Photo in a picture file. Raises: see decode()."""
-    return convert(decode(source))
+def read(
+    source: str | Path | BinaryIO,
+    segment: Segment,
+    area: tuple[float, float, float, float] = WHOLE,
+) -> Photo:
+    """Return the Photo in a picture file.
+
+    Args:
+        source: picture file.
+        segment: result of segmentation.load().
+        area: left, top, right and bottom of the part to convert, as fractions of the picture.
+
+    Raises:
+        PhotoError, OSError: see decode().
+    """
+    return convert(decode(source, area), segment)._replace(area=area)
 
 
-def convert(picture: np.ndarray) -> Photo:
+def convert(picture: np.ndarray, segment: Segment) -> Photo:
     """Return the Photo of a picture (height, width, 3), uint8.
 
-    A picture of 28 × 28 pixels counts as cut out already: only its background is made black.
+    On a smooth background, both methods cut out the item, otherwise only the segmentation network.
+    A picture of 28 × 28 pixels counts as cut out already: only its background
+    is made black.
     """
-    pixels = picture.astype(np.float32) / WHITE
-    rows, columns = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
-    warnings_found = []
-    if cut_out := pixels.shape[:2] == (SIZE, SIZE):
-        border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-        colours, counts = np.unique(border, axis=0, return_counts=True)
-        # The object may fill most of the border. The rest of the border has a single colour, unless
-        # the picture is noisy.
-        background = (
-            colours[counts.argmax()]
-            if counts.max() >= len(border) / 8
-            else np.median(border, axis=0)
-        )
-    else:
-        background, explained = smooth_background(pixels)
-        if explained < LEAST_EXPLAINED:
-            warnings_found.append(CLUTTERED)
+    if is_finished(picture):
+        return Photo(picture, finished(picture)[None], None, [])
+    surface = on_smooth_background(picture)
+    images, mask = ([surface.image], surface.mask) if surface.is_reliable else ([], None)
+    probabilities = segment(picture)
+    found = mask_from(probabilities)
+    if found is not None:
+        images.append(inverted(picture, found, probabilities))
+        mask = found
+    if not images:
+        return Photo(picture, np.empty((0, *SHAPE), np.float32), None, [NO_OBJECT])
+    return Photo(picture, np.stack(images), mask, warnings_of(mask))
 
+
+def warnings_of(mask: np.ndarray) -> list[str]:
+    """Return what the mask of an item shows to be wrong with the picture, and what to do."""
+    warnings = []
+    border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    if border.mean() > MOST_ON_BORDER:
+        warnings.append(BEYOND_EDGE)
+    if main_parts(mask)[1] > MOST_PARTS:
+        warnings.append(SEVERAL_OBJECTS)
+    return warnings
+
+
+def is_finished(picture: np.ndarray) -> bool:
+    """Return whether a picture has the size of the images of the data set."""
+    return picture.shape[:2] == (SIZE, SIZE)
+
+
+def finished(picture: np.ndarray) -> np.ndarray:
+    """Return the model input (28, 28, 1) of a picture (28, 28, 3) that is cut out already."""
+    pixels = picture.astype(np.float32) / WHITE
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    colours, counts = np.unique(border, axis=0, return_counts=True)
+    # The item may fill most of the border. The rest of the border has a single colour, unless the
+    # picture is noisy.
+    background = (
+        colours[counts.argmax()] if counts.max() >= len(border) / 8 else np.median(border, axis=0)
+    )
+    # The image may have hardly any background, so that its noise is unknown.
+    return fitted(distance_from(background, pixels, lambda distance: 0)[0])
+
+
+def on_smooth_background(picture: np.ndarray) -> CutOut:
+    """Return the CutOut of a picture (height, width, 3), uint8."""
+    pixels = picture.astype(np.float32) / WHITE
+    background, explained = smooth_background(pixels)
+    distance, noise, contrast, is_clear = distance_from(background, pixels, noise_of)
+    mask, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
+    rows, columns = slice(None), slice(None)
+    if parts:
+        rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
+    distance = np.where(ndimage.binary_dilation(mask, iterations=2), distance, noise)
+    image = fitted(np.maximum(distance - noise, 0)[rows, columns])
+    is_reliable = explained >= LEAST_EXPLAINED and is_clear and parts > 0
+    return CutOut(image, mask, is_reliable)
+
+
+def distance_from(
+    background: np.ndarray, pixels: np.ndarray, noise_of: Callable[[np.ndarray], float]
+) -> tuple[np.ndarray, float, float, bool]:
+    """Return the distances of pixels from the background (height, width), and three more results.
+
+    Args:
+        background: (height, width, 3) in [0, 1], or one colour (3,).
+        pixels: (height, width, 3) in [0, 1].
+        noise_of: function of distances that returns the noise of the background.
+
+    Returns:
+        The distances, the noise of the background and the contrast of the object, as distances, and
+        whether the contrast is large enough to tell the object from noise.
+    """
     difference = pixels - background
     distance = length(difference)
-    noise, contrast = levels(distance, cut_out)
-    if not warnings_found and contrast < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
-        warnings_found.append(LOW_CONTRAST)
+    noise, contrast = noise_of(distance), np.quantile(distance, 0.995)
+    is_clear = contrast >= max(LEAST_CONTRAST, LEAST_SIGNAL * noise)
     # A shadow removes a fraction of the light. Therefore the distance of a dark object is measured
     # relative to the background.
     if difference[distance >= contrast / 2].mean() < 0:
         distance = length(difference / np.maximum(background, DARKEST))
-        noise, contrast = levels(distance, cut_out)
-    if not cut_out:
-        mask, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
-        if parts > MOST_PARTS and not warnings_found:
-            warnings_found.append(SEVERAL_OBJECTS)
-        if parts:
-            rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
-        distance = np.where(ndimage.binary_dilation(mask, iterations=2), distance, noise)
-    image = fitted(np.maximum(distance - noise, 0)[rows, columns])
-    box = columns.start, rows.start, columns.stop, rows.stop
-    return Photo(picture, image, box, warnings_found)
+        noise, contrast = noise_of(distance), np.quantile(distance, 0.995)
+    return distance, noise, contrast, bool(is_clear)
 
 
-def levels(distance: np.ndarray, cut_out: bool) -> tuple[float, float]:
-    """Return the noise of the background and the contrast of the object, as distances.
-
-    An image that was cut out may have hardly any background; its noise counts as 0.
-    """
-    noise, contrast = np.quantile(distance, (0.25, 0.995))
-    return 0 if cut_out else noise, contrast
+def noise_of(distance: np.ndarray) -> float:
+    """Return the noise of the background, of which at least a quarter of a photograph consists."""
+    return np.quantile(distance, 0.25)
 
 
 def smooth_background(pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -173,3 +261,32 @@ def fitted(values: np.ndarray) -> np.ndarray:
     top, left = (SIZE - height) // 2, (SIZE - width) // 2
     image[top : top + height, left : left + width, 0] = small / max(small.max(), 1e-6)
     return image
+
+
+def mask_from(probabilities: np.ndarray) -> np.ndarray | None:
+    """Return the mask of the object (height, width) bool; None if it is too small.
+
+    Args:
+        probabilities: (height, width), the result of the segmentation network.
+    """
+    mask = main_parts(probabilities > OBJECT)[0]
+    return ndimage.binary_fill_holes(mask) if mask.mean() > LEAST_AREA else None
+
+
+def inverted(
+    picture: np.ndarray, mask: np.ndarray, probabilities: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the inverted luminance of an object as an image (28, 28, 1), black around the object.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        mask: (height, width) bool, not empty.
+        probabilities: (height, width), by which the pixels fade; None for a hard edge.
+    """
+    rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
+    values = 1 - (picture[rows, columns] / np.float32(WHITE)) @ LUMINANCE
+    mask = mask[rows, columns]
+    if probabilities is not None:
+        low, high = FADED
+        values *= ((probabilities[rows, columns] - low) / (high - low)).clip(0, 1)
+    return fitted(np.where(mask, np.maximum(values, LEAST_VALUE), 0))

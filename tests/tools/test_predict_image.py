@@ -43,9 +43,9 @@ def run(synthetic_dataset, no_figures, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def best():
-    """The classifier of pretrained/best."""
-    return classifiers.load_classifier(BEST)
+def for_photos():
+    """The pretrained networks."""
+    return classifiers.load_photo_classifier(None, "no runs")
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_json_has_the_predictions_of_a_folder_and_stderr_names_the_corrupt_files
     ]
     for prediction in predictions:
         assert list(prediction) == [
-            "file", "label", "confidence", "top_k", "uncertain", "warnings", "probabilities",
-            "model_input",
+            "file", "label", "confidence", "top_k", "uncertain", "warnings", "outline",
+            "probabilities", "model_input",
         ]  # fmt: skip
         assert prediction["uncertain"] is bool(prediction["warnings"])
         assert tuple(prediction["probabilities"]) == source.CLASS_NAMES
@@ -106,19 +106,23 @@ def test_predictions_are_those_of_the_evaluation(run):
     classifier, dataset = classifiers.load_classifier(run), data.load(val_size=100)
     saved = np.load(run / "predictions.npz")["probabilities"]
     np.testing.assert_allclose(classifier.probabilities(dataset.test.images), saved, atol=1e-5)
-    photos = [photo.Photo(None, image, None, []) for image in dataset.test.images]
-    _, warnings = classifier.classify(photos)
+    photos = [photo.Photo(None, image[None], None, []) for image in dataset.test.images]
+    outcomes = classifier.classify_images(photos)
     uncertain = json.loads((run / "metrics.json").read_text())["uncertain"]
-    assert np.mean([bool(reasons) for reasons in warnings]) == pytest.approx(uncertain, abs=1e-9)
+    assert np.mean([out.uncertain for out in outcomes]) == pytest.approx(uncertain, abs=1e-9)
 
 
 @pytest.mark.slow
-def test_a_warning_makes_the_prediction_uncertain(run, tmp_path, capsys):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)).save(
-        tmp_path / "noise.png"
-    )
-    assert predict_image.main([str(tmp_path / "noise.png"), "--run", str(run)]) == 0
-    assert "uncertain: the background is cluttered" in capsys.readouterr().out
+def test_without_an_item_there_is_no_label(run, tmp_path, capsys, monkeypatch):
+    Image.fromarray(np.full((100, 100, 3), 130, np.uint8)).save(tmp_path / "grey.png")
+    command = [str(tmp_path / "grey.png"), "--run", str(run), "--figure"]
+    command += ["--output-dir", str(tmp_path / "figures")]
+    assert predict_image.main(command) == 0
+    assert "no item; uncertain: no item was found; photograph one" in capsys.readouterr().out
+    assert predict_image.main([*command, "--json"]) == 0
+    [prediction] = json.loads(capsys.readouterr().out)
+    assert prediction["label"] is prediction["confidence"] is prediction["model_input"] is None
+    assert prediction["uncertain"] and prediction["top_k"] == []
 
 
 @pytest.mark.slow
@@ -212,9 +216,19 @@ def test_the_default_is_the_newest_run_else_the_pretrained_one(run, tmp_path, mo
     assert runs.find_run(None, run.parent) == run
     assert runs.find_run("other", run.parent) == Path("other")
     assert runs.find_run(None, tmp_path / "none") == BEST
-    monkeypatch.setattr(runs, "PRETRAINED", tmp_path / "nothing")
+    monkeypatch.setattr(runs, "BEST", tmp_path / "nothing")
     with pytest.raises(runs.RunError, match="python train_cnn.py"):
         runs.find_run(None, tmp_path / "none")
+
+
+def test_photographs_have_a_network_of_their_own_unless_a_run_is_named(run, tmp_path):
+    default = classifiers.load_photo_classifier(None, run.parent)
+    assert (default.photographs.run, default.images.run) == (runs.FOR_PHOTOS, run)
+    named = classifiers.load_photo_classifier(str(run), "runs")
+    assert named.photographs is named.images and named.images.run == run
+    description = default.description()
+    for text in (f"{runs.FOR_PHOTOS} for photographs", f"{run} for 28 × 28 images", "--run"):
+        assert text in description
 
 
 def one_line(argv, capsys, code=1):
@@ -272,7 +286,7 @@ def test_a_corrupt_novelty_file_is_rejected(run, folder, capsys):
 
 
 @pytest.mark.slow
-def test_rendered_photographs_keep_most_of_the_accuracy(best, real_data):
+def test_rendered_photographs_keep_most_of_the_accuracy(for_photos, real_data):
     """A small part of what benchmarks/photographs.py measures."""
     test = data.load(real_data).test
     images, labels = test.images[:500], test.labels[:500]
@@ -280,15 +294,13 @@ def test_rendered_photographs_keep_most_of_the_accuracy(best, real_data):
         photographs.photograph(image[..., 0], np.random.default_rng(number))
         for number, image in enumerate(images)
     ]
-    photos = [photo.read(photographs.io.BytesIO(file)) for file in files]
-    probabilities, warnings = best.classify(photos)
-    accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    image_accuracy = (best.probabilities(images).argmax(axis=1) == labels).mean()
-    assert accuracy >= 0.97 * image_accuracy
-    assert np.mean([bool(reasons) for reasons in warnings]) <= 0.05
+    photos = [for_photos.read(photographs.io.BytesIO(file)) for file in files]
+    predicted = [outcome.probabilities.argmax() for outcome in for_photos.classify(photos)]
+    image_accuracy = (for_photos.images.probabilities(images).argmax(axis=1) == labels).mean()
+    assert np.mean(predicted == labels) >= 0.97 * image_accuracy
 
 
 @pytest.mark.parametrize("kind", photographs.OOD_KINDS)
-def test_most_out_of_distribution_pictures_are_uncertain(best, kind):
-    _, warnings = best.classify(photographs.ood_photos(kind, 60, margin=True))
-    assert np.mean([bool(reasons) for reasons in warnings]) >= 0.8
+def test_most_out_of_distribution_pictures_are_uncertain(for_photos, kind):
+    photos = photographs.ood_photos(kind, 60, margin=True, segment=for_photos.segment)
+    assert np.mean([outcome.uncertain for outcome in for_photos.classify(photos)]) >= 0.8

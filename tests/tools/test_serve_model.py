@@ -15,8 +15,7 @@ from PIL import Image
 
 from benchmarks import load_server
 from fmnist import runs, source
-from fmnist.inference import photo
-from fmnist.inference.classifier import load_classifier, prediction
+from fmnist.inference.classifier import compile_predictor, load_photo_classifier, prediction
 from tests import ROOT, synthetic_data
 from tools import serve_model
 
@@ -50,7 +49,7 @@ SHIRT = (
 
 @pytest.fixture(scope="module")
 def classifier():
-    return load_classifier(BEST)
+    return load_photo_classifier(str(BEST), "runs")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,8 @@ def test_invalid_metrics_are_rejected(classifier, tmp_path):
     scores = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps({**scores, "accuracy": "high"}))
     with pytest.raises(runs.RunError, match="corrupt") as caught:
-        app_module.create_app(classifier._replace(run=run), LIMIT)
+        photographs = classifier.photographs._replace(run=run)
+        app_module.create_app(classifier._replace(photographs=photographs), LIMIT)
     assert "\n" not in str(caught.value)
 
 
@@ -81,9 +81,8 @@ def png(index=0, size=(28, 28)):
 
 def test_a_prediction_has_the_fields_of_predict_image_json(client, classifier):
     content = png(3)
-    converted = photo.read(io.BytesIO(content))
-    (probabilities,), (warnings,) = classifier.classify([converted])
-    expected = prediction(converted, probabilities, warnings)
+    converted = classifier.read(io.BytesIO(content))
+    expected = prediction(converted, classifier.classify([converted])[0])
     response = client.post("/predict", content=content, headers={"Content-Type": "image/png"})
     result = response.json()
     assert response.status_code == 200 and result.keys() == expected.keys()
@@ -91,13 +90,13 @@ def test_a_prediction_has_the_fields_of_predict_image_json(client, classifier):
         candidate["label"] for candidate in expected["top_k"]
     ]
     assert result["confidence"] == pytest.approx(expected["confidence"], abs=2e-4)
-    for key in ("uncertain", "warnings", "model_input"):
+    for key in ("uncertain", "warnings", "outline", "model_input"):
         assert result[key] == expected[key]
     assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert list(result["probabilities"]) == list(source.CLASS_NAMES)
     png_file = base64.b64decode(result["model_input"].partition(",")[2])
     pixels = np.asarray(Image.open(io.BytesIO(png_file)))
-    np.testing.assert_allclose(pixels / 255, converted.image[..., 0], atol=0.003)
+    np.testing.assert_allclose(pixels / 255, converted.images[0, ..., 0], atol=0.003)
 
 
 def test_a_batch_keeps_its_order_and_a_corrupt_file_has_an_error(client):
@@ -117,14 +116,50 @@ def test_a_batch_keeps_its_order_and_a_corrupt_file_has_an_error(client):
     assert entries[1]["prediction"] is None and "not a JPEG" in entries[1]["error"]
 
 
-def test_a_batch_of_images_has_the_predictions_of_the_single_images(client, classifier):
-    images = np.stack([photo.read(io.BytesIO(png(index))).image for index in range(40)])
-    predict = micro_batcher.compile_predictor(classifier.model)
+def test_several_images_have_the_predictions_of_the_single_images(classifier):
+    images = np.concatenate([classifier.read(io.BytesIO(png(index))).images for index in range(40)])
+    predict = compile_predictor(classifier.images.model)
     alone = np.concatenate([predict(image[None]) for image in images])
-    np.testing.assert_allclose(
-        predict(images[: micro_batcher.MAX_BATCH]), alone[: micro_batcher.MAX_BATCH], atol=1e-5
-    )
-    np.testing.assert_allclose(predict(images[:5]), alone[:5], atol=1e-5)
+    for count in (2, 5, 32, 40):
+        np.testing.assert_allclose(predict(images[:count]), alone[:count], atol=1e-5)
+
+
+def photograph(size=(120, 160)):
+    """A dark rectangle right of the middle of a white picture, as the content of a file."""
+    picture = np.full((*size, 3), 255, np.uint8)
+    picture[30:90, 90:130] = (30, 60, 120)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def extent(outline):
+    points = np.concatenate([np.array(line) for line in outline])
+    return [*points.min(axis=0), *points.max(axis=0)]
+
+
+def test_the_outline_is_a_part_of_the_picture(client):
+    outline = client.post("/predict", content=photograph()).json()["outline"]
+    assert extent(outline) == pytest.approx([90 / 160, 30 / 120, 130 / 160, 90 / 120], abs=0.05)
+    assert client.post("/predict", content=png()).json()["outline"] == []
+
+
+def test_a_box_selects_a_part_of_the_picture(client):
+    response = client.post("/predict?box=0.5,0.1,0.9,0.9", content=photograph())
+    outline = response.json()["outline"]
+    assert extent(outline) == pytest.approx([90 / 160, 30 / 120, 130 / 160, 90 / 120], abs=0.05)
+    empty = client.post("/predict?box=0,0,0.4,1", content=photograph()).json()
+    assert (empty["label"], empty["confidence"], empty["model_input"]) == (None, None, None)
+    assert empty["uncertain"] and empty["top_k"] == [] and "no item" in empty["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "box", ["", "1", "0,0,1", "0,0,1,1,1", "a,b,c,d", "nan,0,1,1", "0,0,0,1", "0.5,0,0.2,1",
+            "-0.1,0,1,1", "0,0,1.1,1", "0,0,inf,1", "0,0,0.001,1"]
+)  # fmt: skip
+def test_an_invalid_box_is_rejected(client, box):
+    response = client.post("/predict", params={"box": box}, content=photograph())
+    assert response.status_code == 422 and "box" in response.json()["detail"]
 
 
 def test_a_too_large_request_is_rejected_before_it_is_read(client, app):
@@ -382,7 +417,7 @@ def test_malformed_uploads_do_not_disturb_the_server(server):
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_browser_shows_the_prediction(browser, server, tmp_path):
-    (tmp_path / "picture.png").write_bytes(png(0, (300, 300)))
+    (tmp_path / "picture.png").write_bytes(photograph())
     (tmp_path / "corrupt.png").write_bytes(b"not a picture")
     page, requests, errors = browser.new_page(viewport={"width": 390, "height": 800}), [], []
     page.on("request", lambda request: requests.append(request.url))
@@ -418,6 +453,44 @@ def test_a_browser_shows_the_prediction(browser, server, tmp_path):
     assert page.locator("#warnings").inner_text() == ""
     assert page.locator("body").bounding_box()["width"] <= 390
     assert errors == [] and all(url.startswith((server, "data:", "blob:")) for url in requests)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_box_dragged_around_the_item_changes_the_prediction(browser, server, tmp_path):
+    (tmp_path / "picture.png").write_bytes(photograph())
+    page, errors = browser.new_page(viewport={"width": 390, "height": 1000}), []
+    page.on("pageerror", lambda error: errors.append(error))
+    page.goto(server)
+    result, outline = page.locator("#result"), page.locator("#outline")
+
+    def drag(left, top, right, bottom):
+        page.locator("#photo").scroll_into_view_if_needed()
+        area = page.locator("#photo").bounding_box()
+        assert area["width"] / area["height"] == pytest.approx(160 / 120, abs=0.05)
+        page.mouse.move(area["x"] + left * area["width"], area["y"] + top * area["height"])
+        page.mouse.down()
+        with page.expect_response("**/predict?box=*") as response:
+            x, y = area["x"] + right * area["width"], area["y"] + bottom * area["height"]
+            page.mouse.move(x, y, steps=5)
+            page.mouse.up()
+        return [float(edge) for edge in response.value.url.rpartition("=")[2].split(",")]
+
+    page.set_input_files("#file", tmp_path / "picture.png")
+    page.locator("tr.best").wait_for()
+    whole = outline.get_attribute("d")
+    assert whole.startswith("M") and not page.locator("#whole").is_visible()
+    assert drag(0.5, 0.1, 0.95, 0.95) == pytest.approx([0.5, 0.1, 0.95, 0.95], abs=0.02)
+    page.locator("#whole").wait_for()
+    assert outline.get_attribute("d") not in ("", whole)
+    assert drag(0.4, 0.9, 0.02, 0.1) == pytest.approx([0.02, 0.1, 0.4, 0.9], abs=0.02)
+    page.get_by_text("No item found").wait_for()
+    assert "no item was found" in page.locator("#warnings").inner_text()
+    assert page.locator("tr.best").count() == 0 and outline.get_attribute("d") == ""
+    page.locator("#whole").click()
+    page.locator("tr.best").wait_for()
+    assert outline.get_attribute("d") == whole and result.inner_text() != "No item found"
+    assert errors == []
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from fmnist.inference.photo import Photo
 from plots import BLUE, RED
@@ -16,11 +15,11 @@ def photographs(
     titles: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Return photographs with a frame around the object, the model input and the probabilities.
+    """Return photographs with the outline of the item, the model input and the probabilities.
 
     Args:
         photos: the photographs (N).
-        probabilities: class probabilities (10,) of every photograph.
+        probabilities: class probabilities (10,) of every photograph; all zero without an item.
         titles: titles (N).
         names: class names.
     """
@@ -37,20 +36,12 @@ def photographs(
         grid, photos, probabilities, titles, strict=False
     ):
         picture.imshow(photo.picture)
-        left, top, right, bottom = photo.box
-        picture.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5),
-                right - left,
-                bottom - top,
-                fill=False,
-                color=RED,
-                linewidth=1.5,
-            )
-        )
+        if photo.mask is not None and not photo.mask.all():
+            picture.contour(photo.mask, [0.5], colors=[RED], linewidths=1.5)
         picture.set_title(title, fontsize=9)
-        model_input.imshow(photo.image[..., 0], cmap="gray", vmin=0, vmax=1)
-        model_input.set_title("model input", fontsize=9)
+        if len(photo.images):
+            model_input.imshow(photo.images[-1, ..., 0], cmap="gray", vmin=0, vmax=1)
+        model_input.set_title("model input" if len(photo.images) else "no item", fontsize=9)
         for axes in (picture, model_input):
             axes.axis("off")
         confidence = photo_probabilities.max()
@@ -62,7 +53,7 @@ def photographs(
         bars.invert_yaxis()
         bars.set(xlim=(0, 1), xlabel="Probability")
         bars.set_title(
-            f"{names[photo_probabilities.argmax()]} {confidence:.0%}",
+            f"{names[photo_probabilities.argmax()]} {confidence:.0%}" if confidence else "",
             fontsize=9,
             fontweight="bold",
         )

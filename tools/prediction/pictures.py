@@ -2,20 +2,18 @@
 
 import itertools
 import stat
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich.progress
-from rich.console import Console
 
 from fmnist import atomic_io, cli
 from fmnist.figure_style import default_style
 from fmnist.inference import photo
-from fmnist.inference.classifier import BATCH, Classifier, prediction
+from fmnist.inference.classifier import BATCH, PhotoClassifier, prediction
 from fmnist.inference.picture_file import PhotoError
+from fmnist.progress import track
 from fmnist.source import CLASS_NAMES
 from tools.prediction.figures import photographs
 
@@ -63,13 +61,13 @@ def can_be_opened(path: Path) -> bool:
 
 
 def predict(
-    paths: Sequence[Path], classifier: Classifier, keep_photos: bool = False
+    paths: Sequence[Path], classifier: PhotoClassifier, keep_photos: bool = False
 ) -> tuple[dict[Path, dict[str, Any]], dict[Path, str], dict[Path, photo.Photo]]:
     """Classify picture files.
 
     Args:
         paths: paths of the picture files.
-        classifier: result of classifier.load_classifier().
+        classifier: result of classifier.load_photo_classifier().
         keep_photos: whether to return the photos for draw(); they need memory.
 
     Returns:
@@ -84,15 +82,15 @@ def predict(
             paths[start : start + BATCH], f"Pictures from {start + 1:,} of {len(paths):,}"
         ):
             try:
-                photos[path] = photo.read(path)
+                photos[path] = classifier.read(path)
             except (PhotoError, OSError) as error:
                 unreadable[path] = getattr(error, "strerror", None) or cli.one_line(error)
         if not photos:
             continue
-        probabilities, warnings = classifier.classify(list(photos.values()))
+        outcomes = classifier.classify(list(photos.values()))
         predictions |= {
-            path: prediction(*result)
-            for path, *result in zip(photos, photos.values(), probabilities, warnings, strict=True)
+            path: prediction(photos[path], outcome)
+            for path, outcome in zip(photos, outcomes, strict=True)
         }
         if keep_photos:
             kept |= photos
@@ -121,7 +119,12 @@ def draw(
             ]
             figure = photographs(
                 [*part.values()],
-                [np.array([*prediction["probabilities"].values()]) for prediction in shown],
+                [
+                    np.array(
+                        [*(prediction["probabilities"] or dict.fromkeys(CLASS_NAMES, 0)).values()]
+                    )
+                    for prediction in shown
+                ],
                 titles,
                 CLASS_NAMES,
             )
@@ -132,17 +135,13 @@ def draw(
         path.unlink()
 
 
+def probabilities_of(prediction: dict[str, Any]) -> np.ndarray:
+    """Return the class probabilities (10,) of a prediction; all zero if no item was found."""
+    if prediction["probabilities"] is None:
+        return np.zeros(len(CLASS_NAMES))
+    return np.array([*prediction["probabilities"].values()])
+
+
 def shortened(name: str) -> str:
     """Return a file name, without its middle if it is too long for a title."""
     return name if len(name) <= LONGEST_NAME else f"{name[:10]}…{name[11 - LONGEST_NAME :]}"
-
-
-def track(items: Sequence[Any], description: str) -> Iterable[Any]:
-    """Return the items, with a progress bar if there are many and output is a terminal."""
-    return rich.progress.track(
-        items,
-        description,
-        console=Console(stderr=True),
-        transient=True,
-        disable=len(items) < 20 or not cli.is_terminal(sys.stderr),
-    )

@@ -17,16 +17,18 @@ from starlette.requests import ClientDisconnect
 
 from fmnist import cli, runs, runtime
 from fmnist.inference import photo
-from fmnist.inference.classifier import Classifier, load_evaluation, prediction
+from fmnist.inference.classifier import PhotoClassifier, load_evaluation, prediction
 from fmnist.inference.picture_file import PhotoError
 from fmnist.source import CLASS_NAMES
-from tools.serving.micro_batcher import MicroBatcher, compile_predictor
+from tools.serving.micro_batcher import MicroBatcher
 from tools.serving.request_limit import RequestSizeLimit
 
 PAGE = Path(__file__).parent / "index.html"
 # The content, not the type, decides whether a picture can be read.
 TYPES = ("image/*", "application/octet-stream")
 MAX_FILES = 64  # per batch request
+LEAST_BOX_EDGE = 0.01  # of a box around the item, as a fraction of the picture
+Area = tuple[float, float, float, float]
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'",
@@ -43,15 +45,30 @@ class ClassConfidence(BaseModel):
     )
 
 
-class Prediction(ClassConfidence):
-    """The prediction for one picture."""
+class Prediction(BaseModel):
+    """The prediction for one picture. Without an item, most fields are null."""
 
-    top_k: list[ClassConfidence] = Field(description="the three most probable classes")
-    uncertain: bool = Field(description="true if there are warnings")
-    warnings: list[str] = Field(description="reasons why the prediction is uncertain")
-    probabilities: dict[str, float] = Field(description="probability of every class")
-    model_input: str = Field(
-        description="image that the network classifies: a PNG file of 28 × 28 pixels as a data URL"
+    label: str | None = Field(description="the most probable class; null if no item was found")
+    confidence: float | None = Field(
+        description="probability of this class; null if no item was found", ge=0, le=1
+    )
+    top_k: list[ClassConfidence] = Field(
+        description="the three most probable classes; empty if no item was found"
+    )
+    uncertain: bool = Field(
+        description="true if no item was found, or if the confidence is too low for photographs"
+    )
+    warnings: list[str] = Field(description="what may be wrong with the picture, and what to do")
+    outline: list[list[list[float]]] = Field(
+        description="outline of the item: closed lines of points (x, y), as fractions of the "
+        "picture; empty for a picture of 28 × 28 pixels"
+    )
+    probabilities: dict[str, float] | None = Field(
+        description="probability of every class; null if no item was found"
+    )
+    model_input: str | None = Field(
+        description="image that the network classifies: a PNG file of 28 × 28 pixels as a data "
+        "URL; null if no item was found"
     )
 
 
@@ -73,6 +90,9 @@ class ModelCard(BaseModel):
     """The network, its accuracy and its limits."""
 
     run: str = Field(description="name of the run directory")
+    run_for_images: str = Field(
+        description="name of the run directory of the network for pictures of 28 × 28 pixels"
+    )
     network: str = Field(description="name of the network in model.py")
     parameters: int = Field(description="number of parameters")
     classes: list[str] = Field(description="names of the ten classes, in the order of the labels")
@@ -86,6 +106,10 @@ class ModelCard(BaseModel):
     calibration_error: float | None = Field(
         description="expected calibration error on the test images after calibration; null if the "
         "run is not evaluated"
+    )
+    photograph_accuracy: float | None = Field(
+        description="accuracy on held-out photographs of items at home; null if the network was "
+        "not trained on photographs"
     )
     test_time_flips: bool = Field(
         description="whether a prediction is the mean over an image and its mirror image"
@@ -103,12 +127,12 @@ class ModelCard(BaseModel):
 
 
 def create_app(
-    classifier: Classifier, max_bytes: int, cors_origins: Sequence[str] = ()
+    classifier: PhotoClassifier, max_bytes: int, cors_origins: Sequence[str] = ()
 ) -> fastapi.FastAPI:
     """Return the FastAPI application.
 
     Args:
-        classifier: result of classifier.load_classifier().
+        classifier: result of classifier.load_photo_classifier().
         max_bytes: request size limit.
         cors_origins: origins of web pages, such as https://example.org, that may use the API.
 
@@ -124,27 +148,26 @@ def create_app(
         description="Classify pictures of clothes, shoes and bags into the ten classes of "
         "Fashion-MNIST.",
     )
-    predict = compile_predictor(classifier.model)
+    classifier = classifier.compiled()
     cores = asyncio.Semaphore(runtime.available_cores())
-    micro_batcher = MicroBatcher(
-        lambda photos: list(zip(*classifier.classify(photos, predict), strict=True))
-    )
+    micro_batcher = MicroBatcher(classifier.classify)
     page = PAGE.read_bytes()
     try:
         card = ModelCard(**model_card(classifier))
     except ValueError as error:
-        metrics_file = classifier.run / runs.METRICS
+        run = classifier.photographs.run
+        metrics_file = run / runs.METRICS
         raise runs.RunError(
             f"{metrics_file} is corrupt ({cli.one_line(error)}); create it again: "
-            f"python evaluate_model.py {shlex.quote(str(classifier.run))}"
+            f"python evaluate_model.py {shlex.quote(str(run))}"
         ) from None
 
-    async def classify(content: bytes) -> dict[str, Any]:
+    async def classify(content: bytes, area: Area = photo.WHOLE) -> dict[str, Any]:
         """Return the fields of Prediction for the bytes of a picture. Raises PhotoError."""
         # Limits the memory for decoded pictures, whatever the number of clients.
         async with cores:
-            converted = await asyncio.to_thread(photo.read, io.BytesIO(content))
-        return prediction(converted, *await micro_batcher(converted))
+            converted = await asyncio.to_thread(classifier.read, io.BytesIO(content), area)
+        return prediction(converted, await micro_batcher(converted))
 
     errors = {
         413: {"model": ErrorMessage, "description": "the request exceeds the size limit"},
@@ -159,7 +182,8 @@ def create_app(
         responses={
             **errors,
             **unprocessable(
-                "the request body is not a readable picture, or the picture is too large"
+                "the request body is not a readable picture, the picture is too large, or the "
+                "box is invalid"
             ),
             415: {
                 "model": ErrorMessage,
@@ -175,15 +199,26 @@ def create_app(
             }
         },
     )
-    async def predict_one(request: fastapi.Request) -> JSONResponse:
+    async def predict_one(
+        request: fastapi.Request,
+        box: Annotated[
+            str | None,
+            fastapi.Query(
+                description="part of the picture that contains the item: left, top, right and "
+                "bottom as fractions of the picture, such as 0.1,0.2,0.8,0.9",
+                max_length=100,
+            ),
+        ] = None,
+    ) -> JSONResponse:
         """Classify one picture. The request body is the file."""
+        area = photo.WHOLE if box is None else parse_box(box)
         kind = request.headers.get("content-type", TYPES[-1]).partition(";")[0].strip().lower()
         if kind != TYPES[-1] and not kind.startswith("image/"):
             message = f"the content type must be {' or '.join(TYPES)}, not {kind}"
             raise fastapi.HTTPException(415, message)
         try:
             # A JSONResponse is not validated again, which saves time.
-            return JSONResponse(await classify(await request.body()))
+            return JSONResponse(await classify(await request.body(), area))
         except PhotoError as error:
             raise fastapi.HTTPException(422, str(error)) from None
 
@@ -253,23 +288,49 @@ def create_app(
     return app
 
 
-def model_card(classifier: Classifier) -> dict[str, Any]:
-    """Return the fields of ModelCard for a classifier."""
-    config, scores = runs.load_config(classifier.run), load_evaluation(classifier.run) or {}
+def parse_box(text: str) -> Area:
+    """Return left, top, right and bottom of a box. Raises HTTPException."""
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        left = top = right = bottom = 0
+    if not (
+        0 <= left <= right - LEAST_BOX_EDGE <= 1 - LEAST_BOX_EDGE
+        and 0 <= top <= bottom - LEAST_BOX_EDGE <= 1 - LEAST_BOX_EDGE
+    ):
+        raise fastapi.HTTPException(
+            422,
+            "box must be left,top,right,bottom with 0 <= left < right <= 1 and 0 <= top < bottom "
+            f"<= 1, at least {LEAST_BOX_EDGE} wide and high",
+        )
+    return left, top, right, bottom
+
+
+def model_card(classifier: PhotoClassifier) -> dict[str, Any]:
+    """Return the fields of ModelCard, which describe the network for photographs."""
+    network, on_photographs = classifier.photographs, classifier.photographs.on_photographs
+    config, scores = runs.load_config(network.run), load_evaluation(network.run) or {}
+    trained_on = (
+        "Fashion-MNIST: greyscale images, 28 × 28 pixels, of single items from an online shop, in "
+        "front view"
+    )
+    if on_photographs:
+        trained_on += "; and photographs of items at home"
     return {
-        "run": classifier.run.name,
+        "run": network.run.name,
+        "run_for_images": classifier.images.run.name,
         "network": str(config.get("model")),
-        "parameters": classifier.model.count_params(),
+        "parameters": network.model.count_params(),
         "classes": list(CLASS_NAMES),
         "test_accuracy": scores.get("accuracy"),
         "test_accuracy_interval": scores.get("accuracy_interval"),
         "calibration_error": scores.get("calibrated_ece"),
-        "test_time_flips": classifier.flips,
-        "test_time_shifts": classifier.shifts,
+        "photograph_accuracy": on_photographs.accuracy if on_photographs else None,
+        "test_time_flips": network.flips,
+        "test_time_shifts": network.shifts,
         "uncertain_test_images": scores.get("uncertain"),
-        "trained_on": "Fashion-MNIST: greyscale images, 28 × 28 pixels, of single items from an "
-        "online shop, in front view",
+        "trained_on": trained_on,
         "created": config.get("created"),
-        "limits": "Suited to one item on a plain background, seen from the front. Items that are "
-        "worn or folded, and other objects, are often misclassified, not always with a warning.",
+        "limits": "Suited to one item, spread out and seen from the front, or one shoe from the "
+        "side. Other pictures are often misclassified, not always with a warning.",
     }

@@ -4,14 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from fmnist.inference.numpy_predictor import predictor
-from fmnist.inference.photo import SHAPE
-
-MAX_BATCH = 32  # largest number of images in a batch
+MAX_BATCH = 32  # largest number of items in a batch
 
 
 class MicroBatcher:
@@ -52,23 +45,3 @@ class MicroBatcher:
                         future.set_result(result)
         finally:
             self.task = None
-
-
-def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of at most MAX_BATCH images (N, 28, 28, 1) that returns probabilities.
-
-    The function is compiled before it is returned.
-    """
-    predict_one = predictor(model)
-    predict_many = tf.function(model, input_signature=[tf.TensorSpec((MAX_BATCH, *SHAPE))])
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if len(images) == 1:
-            return predict_one(images[0])[None]
-        padded = np.zeros((MAX_BATCH, *SHAPE), np.float32)
-        padded[: len(images)] = images
-        return predict_many(padded).numpy()[: len(images)]
-
-    for count in (1, MAX_BATCH):
-        predict(np.zeros((count, *SHAPE), np.float32))
-    return predict

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fmnist.training.augmentation import ERASED, SHIFT, augment
+from fmnist.training.augmentation import ERASED, SHIFT, augment, like_photo
 
 COUNT = 400
 # A single bright pixel left of the centre shows how an image was moved.
@@ -69,3 +69,29 @@ def test_random_erasing_fills_a_rectangle_with_noise_in_half_of_the_images():
             ERASED[0] <= min(len(rows), len(columns)) and max(len(rows), len(columns)) <= ERASED[1]
         )
         assert np.unique(image[mask]).size > 0.9 * mask.sum()
+
+
+def photographs(images, seed=(1, 2)):
+    return augment(tf.constant(images), tf.constant(seed), tf.range(len(images)), "photo").numpy()
+
+
+def test_half_of_the_images_become_similar_to_photographs():
+    images = np.zeros((COUNT, 28, 28, 1), np.float32)
+    images[:, 4:24, 10:18] = 0.8
+    changed = photographs(images)
+    assert changed.shape == images.shape and changed.dtype == np.float32
+    assert 0 <= changed.min() and changed.max() <= 1
+    is_changed = (changed != images).any(axis=(1, 2, 3))
+    assert 0.4 < is_changed.mean() < 0.6
+    np.testing.assert_array_equal(changed, photographs(images))
+    assert (changed != photographs(images, (1, 3))).any()
+
+
+def test_the_item_stays_in_the_middle_and_some_parts_are_lost_or_left_over():
+    images = np.zeros((COUNT, 28, 28, 1), np.float32)
+    images[:, 4:24, 10:18] = 0.8
+    changed = like_photo(tf.constant(images), tf.constant([0, 0])).numpy()[..., 0]
+    assert (changed[:, 12:16, 12:16].mean(axis=(1, 2)) > 0.1).mean() > 0.9
+    lost = (changed[:, 12:16, 12:16] == 0).any(axis=(1, 2)).mean()
+    left_over = (changed[:, :2] > 0).any(axis=(1, 2)).mean()
+    assert 0.05 < lost < 0.5 and 0.05 < left_over < 0.5

@@ -1,0 +1,179 @@
+"""Train a network further on photographs, so that it classifies photographs better.
+
+    python -m tools.finetune_photos PHOTOS                    start from pretrained/photo
+    python -m tools.finetune_photos PHOTOS --run runs/RUN     start from another run
+
+PHOTOS is a folder with one subfolder per class, or a CSV file with the columns file and label, see
+docs/photos.md. A fifth of the photographs is held out for validation; if the CSV file has a column
+sender, no sender is on both sides. The test set of Fashion-MNIST is not used. Writes a run
+directory, which all other commands accept.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
+    sys.exit("start this command in the project's folder: python -m tools.finetune_photos")
+
+from fmnist import atomic_io, cli, runs, runtime
+
+
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed options. Exits with code 2 on an invalid option."""
+    parser = cli.Parser(__doc__)
+    add = parser.add_argument
+    add(
+        "photos",
+        type=cli.path,
+        metavar="PHOTOS",
+        help="folder of labelled photographs, or a CSV file that names them",
+    )
+    add(
+        "--run",
+        type=cli.path,
+        default=str(runs.FOR_PHOTOS),
+        metavar="RUN",
+        help="finished run from whose weights the training starts (default: pretrained/photo)",
+    )
+    add(
+        "--epochs",
+        type=cli.number(int, 1, 1000),
+        default=10,
+        metavar="N",
+        help="number of epochs (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=cli.number(int, 0, 2**31),
+        default=0,
+        metavar="N",
+        help="random seed (default: %(default)s)",
+    )
+    add(
+        "--name",
+        type=cli.run_name,
+        metavar="NAME",
+        help="name of the run directory (default: date, time and network)",
+    )
+    add(
+        "--runs-dir",
+        type=cli.path,
+        default="runs",
+        metavar="DIR",
+        help="folder for run directories (default: %(default)s)",
+    )
+    cli.add_data_dir(parser)
+    return parser.parse_args(argv)
+
+
+def finetune(options: argparse.Namespace) -> Path:
+    """Train a network further and return its run directory.
+
+    Args:
+        options: result of parse_options().
+
+    Raises:
+        UserError: a DataError, a RunError, a LabelError or a FinetuneError.
+    """
+    start = Path(options.run)
+    atomic_io.check_writable(Path(options.runs_dir), "--runs-dir")
+    runtime.configure_tensorflow(options.seed)
+    import numpy as np
+
+    import data
+    from fmnist.inference import calibration, labelled_photos, segmentation
+    from tools.finetuning import dataset, training
+
+    record = runs.load_evaluation_config(start)
+    if not runs.is_finished(start):
+        raise runs.RunError(f"--run needs a finished run, which {start} is not")
+    model = runs.load_model(start)
+    fashion = data.load(
+        options.data_dir or record["data_dir"], record["val_size"], record["limit"], record["seed"]
+    )
+    runs.check_fingerprint(start, fashion)
+    labelled, pictures = labelled_photos.read(Path(options.photos))
+    segment = segmentation.load()
+    photographs = dataset.photographs(labelled, pictures, segment)
+    is_validation = dataset.held_out(photographs.senders, options.seed)
+    validation = dataset.part(photographs, is_validation)
+    train = dataset.part(photographs, ~is_validation)
+    print(
+        f"Photographs: {len(train.images):,} to train on, {len(validation.images):,} held out; "
+        f"no item found in {len(labelled) - len(photographs.images):,}"
+    )
+    rng = np.random.default_rng([options.seed, 1])
+    images, labels = fashion.train.images, fashion.train.labels
+    rendered = dataset.rendered(images, labels, photographs.strips, segment, rng)
+    sources = training.Sources(images, labels, *rendered, train)
+    history = training.train(model, sources, validation, options.epochs, options.seed)
+    probabilities = training.predict(model, validation)
+    settings = calibration.fit(validation.targets, probabilities) or calibration.load(start)
+    run = save(options, record, model, history, settings)
+    print(f"Saved {run}")
+    return run
+
+
+def save(
+    options: argparse.Namespace,
+    record: dict[str, Any],
+    model: Any,
+    history: list[dict[str, float]],
+    settings: Any,
+) -> Path:
+    """Write a run directory and return its path. Raises RunError.
+
+    Args:
+        options: result of parse_options().
+        record: config.json of the run from whose weights the training started.
+        model: trained model.
+        history: result of training.train().
+        settings: calibration.Calibration; None without enough photographs.
+    """
+    from fmnist.inference import calibration
+    from tools.finetuning import training
+
+    settings_of_training = {
+        "recipe": None,
+        "init_from": options.run,
+        "epochs": options.epochs,
+        "seed_of_photographs": options.seed,
+        "optimizer": "adam",
+        "learning_rate": training.LEARNING_RATE,
+        "weight_decay": training.WEIGHT_DECAY,
+        "batch_size": training.BATCH,
+        "label_smoothing": training.SMOOTHING,
+        "schedule": "cosine",
+        "augment": "photo",
+        "patience": 0,
+        "ema_epochs": 0,
+        "prune_every": 1,
+        "photographs": options.photos,
+    }
+    own = {key: value for key, value in record.items() if key not in runs.OTHER_KEYS}
+    record = {**own, "fingerprint": record["fingerprint"], **settings_of_training}
+    run = runs.create(options.runs_dir, options.name, record)
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    runs.save_epoch(run, history, model)
+    if settings:
+        calibration.save(run, settings)
+    runs.finish(run)
+    return run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = parse_options(argv)
+
+    def work() -> None:
+        run = shlex.quote(str(finetune(options)))
+        print(f"Next: python -m tools.predict_image photo.jpg --run {run}")
+
+    return cli.exit_code("finetune_photos.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Implementation of tools/finetune_photos.py."""

@@ -1,0 +1,1 @@
+"""Implementation of tools/train_segmentation.py."""

@@ -50,7 +50,7 @@ def tables() -> dict[str, str]:
         "comparison": comparison_table(compared)
         + source_line("`docs/comparison`", flattened(compared)),
         "speed": measure_speed.table(speed) + source_line("`docs/speed.json`", [speed]),
-        "pretrained": metrics_table(json.loads((runs.PRETRAINED / runs.METRICS).read_text())),
+        "pretrained": metrics_table(json.loads((runs.BEST / runs.METRICS).read_text())),
         "ablations": ablations.table(changes)
         + source_line("`docs/ablations.json`", changes.values()),
         "engines": engines.table(trained) + source_line("`docs/engines.json`", trained.values()),

@@ -98,7 +98,7 @@ def finetune(options: argparse.Namespace) -> Path:
     labelled, pictures = labelled_photos.read(Path(options.photos))
     segment = segmentation.load()
     photographs = dataset.photographs(labelled, pictures, segment)
-    is_validation = dataset.held_out(photographs.senders, options.seed)
+    is_validation = dataset.held_out(photographs.senders)
     validation = dataset.part(photographs, is_validation)
     train = dataset.part(photographs, ~is_validation)
     print(
@@ -138,6 +138,8 @@ def save(
 
     settings_of_training = {
         "recipe": None,
+        "name": options.name,
+        "runs_dir": options.runs_dir,
         "init_from": options.run,
         "epochs": options.epochs,
         "seed_of_photographs": options.seed,

@@ -14,19 +14,29 @@ CANVAS = 4 * SIZE  # height and width of a drawing, in pixels
 VISIBLE = 0.05  # smallest value of a pixel of the thing
 
 
-def outliers(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def outliers(
+    images: np.ndarray, backgrounds: list[Image.Image], count: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return model inputs (count, 28, 28, 1) in [0, 1] that show no item of clothing.
 
     Args:
         images: images of Fashion-MNIST (N, 28, 28, 1) in [0, 1]; parts of them are mixed.
+        backgrounds: pieces of backgrounds of photographs; may be empty.
         count: number of images.
         rng: random generator.
     """
-    kinds = [blob, speckles, shapes, shapes, texture, shuffled, combined]
+    kinds = [blob, speckles, shapes, shapes, strokes, strokes, texture]
     result = np.empty((count, SIZE, SIZE, 1), np.float32)
     for index in range(count):
-        kind = kinds[rng.integers(len(kinds))]
-        values = kind(images, rng) if kind in (shuffled, combined) else kind(rng)
+        source = rng.random()
+        if source < 0.15:
+            values = shuffled(images, rng)
+        elif source < 0.25:
+            values = combined(images, rng)
+        elif source < 0.4 and backgrounds:
+            values = piece(backgrounds[rng.integers(len(backgrounds))], rng)
+        else:
+            values = kinds[rng.integers(len(kinds))](rng)
         result[index, ..., 0] = values / max(values.max(), 1e-3)
     return result
 
@@ -68,14 +78,41 @@ def shapes(rng: np.random.Generator) -> np.ndarray:
             pen.polygon([*zip(x.tolist(), y.tolist(), strict=True)], fill=grey)
         else:
             pen.ellipse(frame, outline=grey, width=int(rng.integers(4, 20)))
-    turned = picture.rotate(rng.uniform(0, 360))
-    values = np.asarray(turned.resize((SIZE, SIZE), Image.Resampling.BOX), np.float32) / 255
-    found = ndimage.find_objects((values > VISIBLE).astype(int))
-    values = fitted(values[found[0]] if found else np.ones_like(values))[..., 0]
+    values = trimmed(picture.rotate(rng.uniform(0, 360)))
     if rng.random() < 0.5:
         values = values * (1 + 0.5 * ndimage.zoom(rng.normal(size=(7, 7)), SIZE / 7, order=1)).clip(
             0.2, 2
         )
+    return values
+
+
+def strokes(rng: np.random.Generator) -> np.ndarray:
+    """Return up to four curved strokes, which fill the frame."""
+    picture = Image.new("L", (CANVAS, CANVAS))
+    pen, thickness = ImageDraw.Draw(picture), int(rng.integers(2, 12))
+    for _ in range(rng.integers(1, 5)):
+        directions = np.cumsum(rng.normal(rng.normal(0, 0.2), 0.3, rng.integers(5, 40)))
+        steps = rng.uniform(2, 9) * np.stack([np.cos(directions), np.sin(directions)], axis=1)
+        points = rng.uniform(0.2, 0.8, 2) * CANVAS + np.cumsum(steps, axis=0)
+        pen.line([*map(tuple, points.tolist())], fill=255, width=thickness, joint="curve")
+    return trimmed(picture)
+
+
+def trimmed(picture: Image.Image) -> np.ndarray:
+    """Return a drawing as values (SIZE, SIZE) that fill the frame."""
+    values = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BOX), np.float32) / 255
+    found = ndimage.find_objects((values > VISIBLE).astype(int))
+    return fitted(values[found[0]] if found else np.ones_like(values))[..., 0]
+
+
+def piece(background: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Return the inverted luminance of a background, as a rectangle or an ellipse."""
+    width, height = (int(edge) for edge in rng.integers(SIZE // 3, SIZE + 1, 2))
+    grey = background.convert("L").resize((width, height), Image.Resampling.BOX)
+    values = fitted(1 - np.asarray(grey, np.float32) / 255)[..., 0]
+    if rng.random() < 0.5:
+        y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+        values = values * (x**2 + y**2 < 1)
     return values
 
 

@@ -61,11 +61,12 @@ def photographs(
     return Photographs(images, np.array(targets, np.float32), np.array(senders), strips)
 
 
-def held_out(senders: np.ndarray, seed: int) -> np.ndarray:
+def held_out(senders: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return whether each photograph is in the validation set, (N,) bool.
 
     All photographs of a sender are on the same side. Senders are chosen at random; a sender whose
-    photographs would make the validation set larger than HELD_OUT is passed over.
+    photographs would make the validation set larger than HELD_OUT is passed over. The seed is not
+    that of the training, so that networks trained with several seeds can be averaged.
 
     Raises:
         FinetuneError: there are too few photographs or senders.

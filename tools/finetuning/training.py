@@ -23,7 +23,7 @@ FASHION, CHANGED = (
     0.6,
 )  # images of Fashion-MNIST; fraction that is made similar to photographs
 REPETITIONS = 4  # of every photograph
-RENDERED, OUTLIERS = 6000, 1500
+RENDERED, OUTLIERS = 6000, 2500
 CLASSES = len(CLASS_NAMES)
 UNCERTAIN = 0.5  # highest confidence in a class that is right for an outlier
 
@@ -129,7 +129,7 @@ def mixture(
     views = [photos.images[index] for index in order]
     photo_images = np.stack([view[rng.integers(len(view))] for view in views])
     parts.append((changed(photo_images), photos.targets[order]))
-    others = outliers(sources.images, OUTLIERS, rng)
+    others = outliers(sources.images, photos.strips, OUTLIERS, rng)
     parts.append((changed(others), np.zeros((OUTLIERS, CLASSES), np.float32)))
 
     images, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from fmnist.training import outliers
 
@@ -12,6 +13,13 @@ def test_outliers_are_model_inputs_and_determined_by_the_seed():
     assert first.shape == (100, 28, 28, 1) and first.dtype == np.float32
     assert first.min() >= 0 and first.max(axis=(1, 2, 3)) == pytest.approx(1)
     assert len(np.unique(first.reshape(100, -1), axis=0)) == 100
+
+
+def test_backgrounds_of_photographs_are_among_the_outliers():
+    stripes = Image.fromarray(np.tile(np.uint8([0, 255]), (40, 20)))
+    found = outliers.outliers(IMAGES, [stripes], 200, np.random.default_rng(1))
+    alone = outliers.outliers(IMAGES, [], 200, np.random.default_rng(1))
+    assert 10 < (found != alone).any(axis=(1, 2, 3)).sum()
 
 
 def test_shuffled_images_consist_of_the_parts_of_an_image():

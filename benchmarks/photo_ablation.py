@@ -1,0 +1,164 @@
+"""Measure what each part of the classification of photographs brings.
+
+    python -m benchmarks.photo_ablation LABELLED TRAINING
+
+LABELLED is a folder of photographs for measuring, see benchmarks/real_photos.py; TRAINING is a
+folder or CSV file of other photographs to train on, see tools/finetune_photos.py. For every seed,
+trains networks on Fashion-MNIST with the recipes strong and photo, and the second one further on
+the photographs. Writes photo_ablation.json. Run the same command again to resume.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure_speed import ROOT
+from fmnist import atomic_io, cli, runs, runtime
+from fmnist.source import CLASS_NAMES
+
+VAL_SIZE = 2000
+# Runs and kinds of model inputs by row of the table.
+ROWS = {
+    "Fashion-MNIST only, smooth background": ("strong", "surface"),
+    "with the segmentation network": ("strong", "all"),
+    "with the recipe `photo`": ("photo", "all"),
+    "with photographs": ("tuned", "all"),
+}
+GARMENTS_AND_BAGS = "home, garments and bags"
+SHOES = ("Sandal", "Sneaker", "Ankle boot")
+
+
+def model_inputs(paths: list[Path]) -> dict[str, list[np.ndarray]]:
+    """Return the model inputs of pictures by kind.
+
+    surface: cut out by the smooth background only, even if the background is not smooth.
+    all: those of photo.convert().
+    """
+    from fmnist.inference import photo, segmentation
+    from fmnist.inference.picture_file import decode
+    from fmnist.progress import track
+
+    segment, inputs = segmentation.load(), {"surface": [], "all": []}
+    for path in track(paths, "Cutting out the items"):
+        picture = decode(path)
+        inputs["surface"].append(photo.on_smooth_background(picture).image[None])
+        inputs["all"].append(photo.convert(picture, segment).images)
+    return inputs
+
+
+def predictions(run: Path, inputs: list[np.ndarray]) -> np.ndarray:
+    """Return the predicted classes (N,) of pictures; -1 where no item was found."""
+    from fmnist.evaluation import tta
+
+    model = runs.load_model(run)
+    outputs = [
+        model.predict(view, batch_size=256, verbose=0)
+        for view in tta.views(np.concatenate(inputs), True, False)
+    ]
+    counts = [len(views) for views in inputs]
+    parts = np.split(np.mean(outputs, axis=0), np.cumsum(counts)[:-1])
+    return np.array([part.mean(axis=0).argmax() if len(part) else -1 for part in parts])
+
+
+def trained(kind: str, seed: int, training: str, runs_dir: Path) -> Path:
+    """Return a run of a kind (strong, photo or tuned) and seed; train it if it does not exist."""
+    import train_cnn
+    from fmnist.config import TrainConfig
+    from tools import finetune_photos
+
+    name = f"{kind}-{seed}"
+    if kind != "tuned":
+        settings = {"recipe": kind, "val_size": VAL_SIZE, "seed": seed}
+        return train_cnn.train_or_resume(TrainConfig(**settings, runs_dir=str(runs_dir), name=name))
+    if not runs.is_finished(runs_dir / name):
+        start = trained("photo", seed, training, runs_dir)
+        options = [training, "--run", str(start), "--seed", str(seed)]
+        options += ["--runs-dir", str(runs_dir), "--name", name]
+        finetune_photos.finetune(finetune_photos.parse_options(options))
+    return runs_dir / name
+
+
+def accuracies(labels: np.ndarray, sets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Return the accuracy by set, and that of the garments and bags of the set home."""
+    correct = labels == predicted
+    scores = {name: float(correct[sets == name].mean()) for name in dict.fromkeys(sets)}
+    is_shoe = np.isin(labels, [CLASS_NAMES.index(name) for name in SHOES])
+    if (chosen := (sets == "home") & ~is_shoe).any():
+        scores[GARMENTS_AND_BAGS] = float(correct[chosen].mean())
+    return dict(sorted(scores.items()))
+
+
+def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return the accuracies by row and seed as a Markdown table of mean ± standard deviation."""
+    names = list(next(iter(next(iter(rows.values())).values())))
+    lines = [f"| accuracy, % | {' | '.join(names)} | seeds |", f"|---{'|---' * (len(names) + 1)}|"]
+    for row, by_seed in rows.items():
+        cells = []
+        for name in names:
+            values = [100 * scores[name] for scores in by_seed.values()]
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f}{spread}")
+        lines.append(f"| {row} | {' | '.join(cells)} | {len(by_seed)} |")
+    return "\n".join(lines)
+
+
+def parse_options(argv: list[str] | None = None) -> Any:
+    parser = cli.Parser(__doc__)
+    add = parser.add_argument
+    add("labelled", type=cli.path, metavar="LABELLED", help="folder with labelled photographs")
+    add("training", type=cli.path, metavar="TRAINING", help="photographs to train on")
+    add(
+        "--seeds",
+        type=cli.number(int, 1, 1000),
+        default=3,
+        metavar="N",
+        help="number of seeds per row (default: %(default)s)",
+    )
+    add(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs/photo_ablation"),
+        metavar="DIR",
+        help="folder for run directories (default: %(default)s)",
+    )
+    add(
+        "--output-dir",
+        type=Path,
+        default=ROOT / "benchmarks/results",
+        metavar="DIR",
+        help="folder for the results (default: benchmarks/results)",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parse_options(argv)
+
+    def work() -> None:
+        from fmnist.inference import labelled_photos
+
+        atomic_io.check_writable(options.output_dir)
+        pictures = labelled_photos.load(Path(options.labelled))
+        runtime.configure_tensorflow(concurrent_operations=2)
+        inputs = model_inputs([picture.path for picture in pictures])
+        labels = np.array([picture.classes[0] for picture in pictures])
+        sets = np.array([picture.set for picture in pictures])
+        rows = {row: {} for row in ROWS}
+        for seed in range(options.seeds):
+            for row, (kind, cut_out) in ROWS.items():
+                run = trained(kind, seed, options.training, options.runs_dir)
+                scores = accuracies(labels, sets, predictions(run, inputs[cut_out]))
+                rows[row][str(seed)] = scores
+        output = options.output_dir / "photo_ablation.json"
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        atomic_io.write_json(output, rows)
+        print(f"{table(rows)}\nSaved {output}")
+
+    return cli.exit_code("photo_ablation.py", work, cli.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

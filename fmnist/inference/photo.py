@@ -263,13 +263,14 @@ def fitted(values: np.ndarray) -> np.ndarray:
     return image
 
 
-def mask_from(probabilities: np.ndarray) -> np.ndarray | None:
+def mask_from(probabilities: np.ndarray, least: float = OBJECT) -> np.ndarray | None:
     """Return the mask of the object (height, width) bool; None if it is too small.
 
     Args:
         probabilities: (height, width), the result of the segmentation network.
+        least: smallest probability of a pixel of the object.
     """
-    mask = main_parts(probabilities > OBJECT)[0]
+    mask = main_parts(probabilities > least)[0]
     return ndimage.binary_fill_holes(mask) if mask.mean() > LEAST_AREA else None
 
 

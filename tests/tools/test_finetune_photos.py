@@ -9,9 +9,10 @@ import train_cnn
 from fmnist import runs
 from fmnist.inference import calibration
 from fmnist.inference.classifier import load_photo_classifier
+from fmnist.inference.labelled_photos import SHOE, SHOES, Labelled, classes_of
 from tests.synthetic_data import OPTIONS
 from tools import finetune_photos
-from tools.finetuning import dataset, training
+from tools.finetuning import dataset, shoes, training
 
 SENDERS = 10
 
@@ -155,3 +156,24 @@ def test_invalid_input_is_rejected_in_one_line(synthetic_dataset, photos, tmp_pa
     assert "no item was found" in one_line([photos, "--run", run], capsys)
     assert json.loads((run / runs.CONFIG).read_text())["model"] == "dropout_cnn"
     assert [path.name for path in tmp_path.iterdir() if (path / runs.MODEL).exists()] == ["start"]
+
+
+def test_the_kind_of_a_shoe_is_found_by_the_look_of_the_photograph(monkeypatch):
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 256, (10, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    bits = shoes.average_hash(picture)
+    monkeypatch.setattr(shoes, "known", lambda: (np.array([~bits, bits]), ["Sandal", "Sneaker"]))
+    shoe = Labelled(None, classes_of(SHOE), "")
+    smaller = np.asarray(Image.fromarray(picture).resize((100, 125), Image.Resampling.BILINEAR))
+    for other in (picture, smaller, picture // 2 + 60):
+        assert shoes.with_kind(shoe, other).classes == classes_of("Sneaker")
+    assert shoes.with_kind(shoe, picture[::-1]) == shoe
+    bag = Labelled(None, classes_of("Bag"), "")
+    assert shoes.with_kind(bag, picture) == bag
+
+
+def test_the_known_shoes_are_different_photographs_of_all_kinds():
+    hashes, labels = shoes.known()
+    assert set(labels) == {*SHOES} and hashes.shape == (len(labels), 256)
+    different = (hashes[:, None] != hashes).sum(axis=2)
+    assert (different + 256 * np.eye(len(labels)) > shoes.MOST_DIFFERENT).all()

@@ -11,8 +11,11 @@ from fmnist.inference.labelled_photos import Labelled
 from fmnist.progress import track
 from fmnist.source import CLASS_NAMES
 from fmnist.training import composites
+from tools.finetuning import shoes
 
 HELD_OUT = 0.2  # fraction of the photographs that are the validation set
+OTHER_LIMITS = 0.25, 0.75  # smallest probabilities of a pixel of the item
+BALANCE = 0.75  # exponent of the number of photographs with a label, in their weight
 RENDERED = 12_000  # images of Fashion-MNIST rendered as photographs
 
 
@@ -25,12 +28,14 @@ class Photographs(NamedTuple):
 
     Attributes:
         images: model inputs (1 or 2, 28, 28, 1) of every photograph (N).
+        variants: other cut-outs of every photograph, tighter and wider, for training.
         targets: 1 for the classes that the label stands for, else 0, (N, 10).
         senders: who took the photograph (N).
         strips: pieces of the backgrounds, as RGB pictures.
     """
 
     images: list[np.ndarray]
+    variants: list[np.ndarray]
     targets: np.ndarray
     senders: np.ndarray
     strips: list
@@ -46,19 +51,33 @@ def photographs(
         pictures: (height, width, 3) uint8.
         segment: result of segmentation.load().
     """
-    images, targets, senders, strips = [], [], [], []
+    images, variants, targets, senders, strips = [], [], [], [], []
     for label, picture in zip(labelled, track(pictures, "Cutting out the items"), strict=True):
         converted = photo.convert(picture, segment)
         if not len(converted.images):
             continue
         images.append(converted.images)
-        targets.append(np.isin(np.arange(len(CLASS_NAMES)), label.classes))
+        variants.append(other_cut_outs(picture, segment(picture)))
+        classes = shoes.with_kind(label, picture).classes
+        targets.append(np.isin(np.arange(len(CLASS_NAMES)), classes))
         senders.append(label.sender)
         if converted.mask is not None:
             strips += composites.strips_beside(picture, converted.mask)
     if not images:
         raise FinetuneError("no item was found in any of the photographs")
-    return Photographs(images, np.array(targets, np.float32), np.array(senders), strips)
+    return Photographs(images, variants, np.array(targets, np.float32), np.array(senders), strips)
+
+
+def other_cut_outs(picture: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the item (0 to 2, 28, 28, 1), cut out at other probabilities than photo.convert().
+
+    Args:
+        picture: (height, width, 3) uint8.
+        probabilities: (height, width), the result of the segmentation network.
+    """
+    masks = [photo.mask_from(probabilities, limit) for limit in OTHER_LIMITS]
+    found = [photo.inverted(picture, mask) for mask in masks if mask is not None]
+    return np.array(found, np.float32).reshape(-1, *photo.SHAPE)
 
 
 def held_out(senders: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -98,10 +117,10 @@ def part(photographs: Photographs, chosen: np.ndarray) -> Photographs:
 def balanced(targets: np.ndarray) -> np.ndarray:
     """Return sample weights (N,) with mean 1, so that rare labels count more.
 
-    The weight is the inverse square root of the number of photographs with the label.
+    The weight is a power of the number of photographs with the label, see BALANCE.
     """
     _, label, counts = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
-    weights = counts[label] ** -0.5
+    weights = counts[label] ** -BALANCE
     return (weights / weights.mean()).astype(np.float32)
 
 

@@ -126,7 +126,11 @@ def mixture(
         parts.append((changed(sources.rendered[chosen]), targets))
     photos = sources.photographs
     order = np.tile(np.arange(len(photos.images)), REPETITIONS)
-    views = [photos.images[index] for index in order]
+    # The cut-outs that the network will classify are twice as frequent as the variants.
+    views = [
+        np.concatenate([photos.images[index], photos.images[index], photos.variants[index]])
+        for index in order
+    ]
     photo_images = np.stack([view[rng.integers(len(view))] for view in views])
     parts.append((changed(photo_images), photos.targets[order]))
     others = outliers(sources.images, photos.strips, OUTLIERS, rng)

@@ -39,7 +39,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--pictures",
         type=cli.number(int, 64, 1e6),
-        default=32_000,
+        default=24_000,
         metavar="N",
         help="number of training pictures per round (default: %(default)s)",
     )
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 
         labelled, pictures = labelled_photos.read(Path(options.photos))
         print(f"Photographs: {len(pictures):,} in {options.photos}")
-        train = data.load(options.data_dir).train
+        train = data.load(options.data_dir, val_size=0.1).train
 
         def mask_by_background(picture):
             return ndimage.binary_fill_holes(photo.on_smooth_background(picture).mask)
@@ -103,13 +103,14 @@ def main(argv: list[str] | None = None) -> int:
             print(f"Round {round_}: {len(masks):,} photographs with a reliable mask")
             rng = np.random.default_rng([options.seed, round_])
             source = training.material(pictures, labelled, masks, train.images, train.labels)
-            views = [(pictures[index], mask) for index, mask in masks.items()]
-            pixels, targets = training.training_set(source, views, options.pictures, rng)
+            training_set = training.training_set(
+                source, pictures, labelled, masks, options.pictures, rng
+            )
             last = round_ == options.rounds
             keras.utils.set_random_seed(options.seed)
-            network = training.build_network()
+            network, with_classes = training.build_networks()
             epochs = options.epochs if last else -(-options.epochs // 2)
-            training.fit(network, pixels, targets, epochs, options.seed)
+            training.fit(with_classes, training_set, epochs, options.seed)
             segment = segmentation.segmenter(network)
             mask_of = functools.partial(mask_by_network, segment)
         network.compile("sgd", "binary_crossentropy")

@@ -106,11 +106,13 @@ def held_out(senders: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def part(photographs: Photographs, chosen: np.ndarray) -> Photographs:
     """Return the chosen photographs, (N,) bool, with the backgrounds of all."""
-    images = [
-        views for views, is_chosen in zip(photographs.images, chosen, strict=True) if is_chosen
-    ]
+    indices = np.flatnonzero(chosen)
     return Photographs(
-        images, photographs.targets[chosen], photographs.senders[chosen], photographs.strips
+        [photographs.images[index] for index in indices],
+        [photographs.variants[index] for index in indices],
+        photographs.targets[chosen],
+        photographs.senders[chosen],
+        photographs.strips,
     )
 
 

@@ -51,13 +51,12 @@ def model_inputs(paths: list[Path]) -> dict[str, list[np.ndarray]]:
 
 def predictions(run: Path, inputs: list[np.ndarray]) -> np.ndarray:
     """Return the predicted classes (N,) of pictures; -1 where no item was found."""
+    from fmnist import networks
     from fmnist.evaluation import tta
 
     model = runs.load_model(run)
-    outputs = [
-        model.predict(view, batch_size=256, verbose=0)
-        for view in tta.views(np.concatenate(inputs), True, False)
-    ]
+    views = tta.views(np.concatenate(inputs), True, False)
+    outputs = [networks.predict(model, view) for view in views]
     counts = [len(views) for views in inputs]
     parts = np.split(np.mean(outputs, axis=0), np.cumsum(counts)[:-1])
     return np.array([part.mean(axis=0).argmax() if len(part) else -1 for part in parts])

@@ -12,6 +12,7 @@ their model inputs, and all results as JSON are written to --output-dir.
 
 import argparse
 import contextlib
+import datetime
 import importlib.util
 import itertools
 import sys
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from fmnist import atomic_io, cli, runtime
+from fmnist import atomic_io, cli, runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
 from fmnist.inference import labelled_photos
@@ -133,8 +134,8 @@ def part(results: Results, indices: np.ndarray) -> Results:
     return Results([photos[index] for index in indices], *(array[indices] for array in arrays))
 
 
-def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
-    """Return the scores by set and kind as a Markdown table."""
+def table(record: dict[str, Any]) -> str:
+    """Return the content of results.json as a Markdown table."""
 
     def percent(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.1f}"
@@ -149,14 +150,18 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
         "| accuracy of the others, % | ms a picture, median (95th percentile) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for (name, kind), row in rows.items():
+    for row in record["sets"]:
+        name = f"{row['set']}, {row['kind']}" if row["kind"] else row["set"]
         lines.append(
-            f"| {f'{name}, {kind}' if kind else name} | {row['pictures']} "
+            f"| {name} | {row['pictures']} "
             f"| {with_interval(row['accuracy'], row['accuracy_interval'])} "
             f"| {percent(row['top_3_accuracy'])} | {percent(row['uncertain'])} "
             f"| {with_interval(row['certain_accuracy'], row['certain_accuracy_interval'])} "
             f"| {row['median_milliseconds']:.0f} ({row['p95_milliseconds']:.0f}) |"
         )
+    if others := record.get("others"):
+        uncertain = with_interval(others["uncertain"], others["interval"])
+        lines.append(f"| other things | {others['pictures']} | – | – | {uncertain} | – | – |")
     return "\n".join(lines)
 
 
@@ -236,10 +241,10 @@ def wrong_figure(photos: Sequence[Photo], titles: Sequence[str]) -> Figure:
     return figure
 
 
-def write(
-    folder: Path, pictures: Sequence[Labelled], results: Results, run: Path
+def draw(
+    folder: Path, pictures: Sequence[Labelled], results: Results
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Write the figures and the JSON file, and return the scores by set and kind."""
+    """Write the figures, and return the scores by set and kind."""
     import plots
 
     labels = np.array([picture.classes[0] for picture in pictures])
@@ -278,13 +283,6 @@ def write(
         coverage_figure(curves, points).savefig(temporary / "coverage.png", dpi=110)
         wrong_figure([results.photos[index] for index in wrong], titles).savefig(
             temporary / "wrong.png", dpi=110
-        )
-        atomic_io.write_json(
-            temporary / "results.json",
-            {
-                "run": str(run),
-                "sets": [{"set": name, "kind": kind, **row} for (name, kind), row in rows.items()],
-            },
         )
     return rows
 
@@ -342,26 +340,33 @@ def main(argv: list[str] | None = None) -> int:
             others = sorted(path for path in Path(options.no_clothes).rglob("*") if path.is_file())
         others = readable(others)
         runtime.configure_tensorflow()
-        from fmnist.inference.classifier import load_photo_classifier
+        from fmnist.inference.classifier import load_photo_classifier, short
 
         classifier = load_photo_classifier(options.run, options.runs_dir).compiled()
         print(f"{classifier.description()}\n")
         measure([picture.path for picture in pictures[:WARM_UP]], classifier)
         results = measure([picture.path for picture in pictures], classifier)
-        rows = write(output, pictures, results, classifier.photographs.run)
+        rows = draw(output, pictures, results)
         labels = np.array([picture.classes[0] for picture in pictures])
         sets = np.array([picture.set for picture in pictures])
-        print(f"{table(rows)}\n\n{class_table(labels, sets, results.probabilities)}\n")
+        record = {
+            "sets": [{"set": name, "kind": kind, **row} for (name, kind), row in rows.items()],
+            "run": short(classifier.photographs.run),
+            "commit": runs.commit(),
+            "processor": runtime.processor(),
+            "date": datetime.date.today().isoformat(),
+        }
         if others:
             uncertain = measure(others, classifier).uncertain
-            low, high = metrics.accuracy_interval(float(uncertain.mean()), len(uncertain))
-            print(
-                f"Pictures of other things: {uncertain.mean():.1%} of {len(uncertain)} uncertain "
-                f"(95 % interval {low:.1%} to {high:.1%})"
-            )
+            record["others"] = {
+                "pictures": len(others),
+                "uncertain": float(uncertain.mean()),
+                "interval": metrics.accuracy_interval(float(uncertain.mean()), len(uncertain)),
+            }
             certain = [path.name for path, flag in zip(others, uncertain, strict=True) if not flag]
-            if certain:
-                print(f"Not uncertain: {', '.join(certain[:20])}")
+            print(f"Other things that are not uncertain: {', '.join(certain[:20]) or 'none'}\n")
+        atomic_io.write_json(output / "results.json", record)
+        print(f"{table(record)}\n\n{class_table(labels, sets, results.probabilities)}\n")
         print(f"Saved {output}/results.json, confusion_matrix.png, coverage.png and wrong.png")
 
     return cli.exit_code("real_photos.py", work)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, engines, leaderboard, measure_speed
+from benchmarks import ablations, engines, leaderboard, measure_speed, real_photos
 from benchmarks.measure_speed import ROOT
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
@@ -28,7 +28,9 @@ PAGES = (
     "docs/experiments.md",
     "docs/performance.md",
     "docs/training.md",
+    "docs/photos.md",
     "pretrained/best/README.md",
+    "pretrained/photo/README.md",
 )
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 NOT_RECORDED = "not recorded"
@@ -42,7 +44,9 @@ def tables() -> dict[str, str]:
     speed = json.loads((docs / "speed.json").read_text())
     trained = engines.up_to_date(json.loads((docs / "engines.json").read_text()))
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
+    photos = json.loads((docs / "real_photos.json").read_text())
     return {
+        "photos": real_photos.table(photos) + source_line("`docs/real_photos.json`", [photos]),
         "recipes": recipes_table(entries),
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),

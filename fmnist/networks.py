@@ -14,6 +14,7 @@ from fmnist import runs
 # Momentum of the moving averages of batch normalisation. With the default of Keras, 0.99, they need
 # more than an epoch to converge.
 MOMENTUM = 0.9
+PREDICT_BATCH = 256  # images
 
 
 def layers_of(model: keras.Model) -> list[layers.Layer]:
@@ -66,6 +67,17 @@ def class_probabilities(run: Path, model: keras.Model, batches: tf.data.Dataset)
     if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or probabilities.min() < 0:
         raise runs.corrupt(run / runs.MODEL, "its outputs are not probabilities")
     return probabilities
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return the outputs of a model for images (N, 28, 28, 1).
+
+    Unlike model.predict, this needs no input pipeline, whose threads print messages.
+    """
+    parts = range(0, len(images), PREDICT_BATCH)
+    return np.concatenate(
+        [model.predict_on_batch(images[start : start + PREDICT_BATCH]) for start in parts]
+    )
 
 
 def initialise(model: keras.Model, seed: int) -> None:

@@ -15,7 +15,7 @@ from tests import ROOT
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "pretrained/best/README.md",
+    *(ROOT / "pretrained").glob("*/README.md"),
     *(ROOT / "docs").rglob("*.md"),
 ]
 COMMANDS = [

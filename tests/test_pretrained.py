@@ -1,13 +1,16 @@
 import json
 
+import keras
 import pytest
 
 import evaluate_model
 from fmnist import runs
 from fmnist.config import TrainConfig
+from fmnist.inference import calibration, segmentation
 from fmnist.networks import layers_of
 from model import build_model
 from tests import ROOT
+from tools.segmenting.training import build_networks
 
 BEST = ROOT / "pretrained/best"
 
@@ -36,6 +39,33 @@ def test_the_pretrained_network_has_the_architecture_of_the_current_recipe():
     assert architecture(runs.load_model(BEST)) == architecture(
         build_model(config["model"], config["ensemble_size"])
     )
+
+
+def test_the_network_for_photographs_was_trained_further_on_them():
+    assert {path.name for path in runs.FOR_PHOTOS.iterdir()} == {
+        "README.md",
+        runs.CONFIG,
+        runs.HISTORY_FILE,
+        runs.MODEL,
+        "metrics.json",
+        "novelty.npz",
+        calibration.FILE,
+    }
+    assert (runs.FOR_PHOTOS / runs.MODEL).stat().st_size <= 2_000_000
+    config, best = runs.load_config(runs.FOR_PHOTOS), runs.load_config(BEST)
+    assert config["augment"] == "photo" and config["init_from"] == "pretrained/best"
+    for name in ("model", "ensemble_size", "seed", "val_size", "fingerprint"):
+        assert config[name] == best[name]
+    assert calibration.load(runs.FOR_PHOTOS).photographs >= calibration.LEAST_PHOTOGRAPHS
+
+
+def test_the_segmentation_network_is_small_and_has_the_current_architecture():
+    path = segmentation.FOLDER / runs.MODEL
+    assert path.stat().st_size <= 1_000_000
+    saved = keras.models.load_model(path)
+    current = build_networks()[0]
+    assert [type(layer) for layer in saved.layers] == [type(layer) for layer in current.layers]
+    assert saved.count_params() == current.count_params()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Trained networks that classify photographs and images, with the settings of their evaluation."""
 
 import base64
+import functools
 import io
 import json
 import shlex
@@ -14,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fmnist import cli, runs
+from fmnist import cli, networks, runs
 from fmnist.evaluation import metrics, ood, tta
 from fmnist.inference import calibration, photo, segmentation
 from fmnist.inference.numpy_predictor import predictor
 from fmnist.source import CLASS_NAMES
 
-BATCH = 256
+BATCH = 256  # photos that are read before they are classified
 IMAGES_PER_CALL = 32  # of a compiled predictor
 FEW = 4  # images that a compiled predictor classifies one by one
 TOP_K = 3
@@ -143,9 +144,10 @@ class PhotoClassifier(NamedTuple):
 
     def description(self) -> str:
         """Return which networks are used, and what their runs lack."""
-        used = [str(self.photographs.run)]
-        if self.images.run != self.photographs.run:
-            used = [f"{used[0]} for photographs", f"{self.images.run} for 28 × 28 images"]
+        photographs, images = map(short, (self.photographs.run, self.images.run))
+        used = [photographs]
+        if images != photographs:
+            used = [f"{photographs} for photographs", f"{images} for 28 × 28 images"]
             used.append("--run selects another network")
         hints = [evaluation_hint(self.images.run)] if self.images.known is None else []
         return "\n".join([f"Run: {'; '.join(used)}", *hints])
@@ -154,23 +156,30 @@ class PhotoClassifier(NamedTuple):
         """Return the outcome for every photo."""
         nothing = np.zeros(len(CLASS_NAMES), np.float32)
         outcomes = [Outcome(nothing, True, converted.warnings) for converted in photos]
-        groups = {self.images.classify_images: [], self.photographs.classify_photographs: []}
-        finished, photographs = groups.values()
-        for index, converted in enumerate(photos):
-            if len(converted.images):
-                (finished if photo.is_finished(converted.picture) else photographs).append(index)
-        for classify, indices in groups.items():
-            if indices:
-                found = classify([photos[index] for index in indices])
-                for index, outcome in zip(indices, found, strict=True):
-                    outcomes[index] = outcome
+        for classify, is_finished in (
+            (self.images.classify_images, True),
+            (self.photographs.classify_photographs, False),
+        ):
+            indices = [
+                index
+                for index, converted in enumerate(photos)
+                if len(converted.images) and photo.is_finished(converted.picture) == is_finished
+            ]
+            found = classify([photos[index] for index in indices]) if indices else []
+            for index, outcome in zip(indices, found, strict=True):
+                outcomes[index] = outcome
         return outcomes
+
+
+def short(run: Path) -> str:
+    """Return the path of a run, relative to the current folder if it is inside."""
+    return str(run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run)
 
 
 def compile_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function of images (N, 28, 28, 1) that returns probabilities (N, 10).
 
-    For few images, it is much faster than model.predict. It is compiled before it is returned.
+    For few images, it is much faster than networks.predict(). It is compiled before it is returned.
     """
     predict_one = predictor(model)
     signature = [tf.TensorSpec((IMAGES_PER_CALL, *photo.SHAPE))]
@@ -261,10 +270,7 @@ def load_classifier(run: Path) -> Classifier:
     """Return the Classifier of a run. Raises RunError."""
     runs.load_config(run)
     model, evaluation = runs.load_model(run), load_evaluation(run)
-    on_photographs = calibration.load(run)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        return model.predict(images, batch_size=BATCH, verbose=0)
+    on_photographs, predict = calibration.load(run), functools.partial(networks.predict, model)
 
     if evaluation is None:
         return Classifier(run, model, False, False, 1, None, on_photographs, predict)

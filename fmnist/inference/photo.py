@@ -44,8 +44,6 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # weights of the channe
 MOST_PARTS = 2
 MOST_ON_BORDER = 0.25  # fraction of the border that an item may cover
 SPECK = 0.2  # parts below this fraction of the largest part are removed
-
-
 NO_OBJECT = "no item was found; photograph one item on a plain background of another colour"
 BEYOND_EDGE = "the item extends beyond the picture; photograph it with background on all sides"
 SEVERAL_OBJECTS = "the picture shows several items; photograph a single one"
@@ -107,8 +105,7 @@ def convert(picture: np.ndarray, segment: Segment) -> Photo:
     """Return the Photo of a picture (height, width, 3), uint8.
 
     On a smooth background, both methods cut out the item, otherwise only the segmentation network.
-    A picture of 28 × 28 pixels counts as cut out already: only its background
-    is made black.
+    A picture of 28 × 28 pixels counts as cut out already: only its background is made black.
     """
     if is_finished(picture):
         return Photo(picture, finished(picture)[None], None, [])
@@ -170,14 +167,14 @@ def on_smooth_background(picture: np.ndarray) -> CutOut:
 
 
 def distance_from(
-    background: np.ndarray, pixels: np.ndarray, noise_of: Callable[[np.ndarray], float]
+    background: np.ndarray, pixels: np.ndarray, measure_noise: Callable[[np.ndarray], float]
 ) -> tuple[np.ndarray, float, float, bool]:
     """Return the distances of pixels from the background (height, width), and three more results.
 
     Args:
         background: (height, width, 3) in [0, 1], or one colour (3,).
         pixels: (height, width, 3) in [0, 1].
-        noise_of: function of distances that returns the noise of the background.
+        measure_noise: function of distances that returns the noise of the background.
 
     Returns:
         The distances, the noise of the background and the contrast of the object, as distances, and
@@ -185,13 +182,13 @@ def distance_from(
     """
     difference = pixels - background
     distance = length(difference)
-    noise, contrast = noise_of(distance), np.quantile(distance, 0.995)
+    noise, contrast = measure_noise(distance), np.quantile(distance, 0.995)
     is_clear = contrast >= max(LEAST_CONTRAST, LEAST_SIGNAL * noise)
     # A shadow removes a fraction of the light. Therefore the distance of a dark object is measured
     # relative to the background.
     if difference[distance >= contrast / 2].mean() < 0:
         distance = length(difference / np.maximum(background, DARKEST))
-        noise, contrast = noise_of(distance), np.quantile(distance, 0.995)
+        noise, contrast = measure_noise(distance), np.quantile(distance, 0.995)
     return distance, noise, contrast, bool(is_clear)
 
 

@@ -505,7 +505,7 @@ def test_real_photographs_are_measured_by_set_and_kind(tmp_path, capsys):
     command = [str(tmp_path), *options, "--run", str(ROOT / "pretrained/best")]
     assert real_photos.main(command) == 0
     out = capsys.readouterr().out
-    assert "Pictures of other things: 100.0% of 1 uncertain" in out
+    assert "| other things | 1 | – | – | 100.0 (" in out
     assert "| Trouser | 67 % of 3 |" in out
     results = json.loads((output / "results.json").read_text())["sets"]
     assert [(row["set"], row["kind"], row["pictures"]) for row in results] == [

@@ -227,7 +227,7 @@ def test_photographs_have_a_network_of_their_own_unless_a_run_is_named(run, tmp_
     named = classifiers.load_photo_classifier(str(run), "runs")
     assert named.photographs is named.images and named.images.run == run
     description = default.description()
-    for text in (f"{runs.FOR_PHOTOS} for photographs", f"{run} for 28 × 28 images", "--run"):
+    for text in ("pretrained/photo for photographs", f"{run} for 28 × 28 images", "--run"):
         assert text in description
 
 

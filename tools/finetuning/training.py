@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fmnist import cli
+from fmnist import cli, networks
 from fmnist.evaluation import metrics, tta
 from fmnist.source import CLASS_NAMES
 from fmnist.training import augmentation
@@ -185,9 +185,7 @@ def predict(model: keras.Model, photographs: Photographs) -> np.ndarray:
     They are the mean over the model inputs of a photograph and their mirror images.
     """
     images = np.concatenate(photographs.images)
-    outputs = [
-        model.predict(view, batch_size=256, verbose=0) for view in tta.views(images, True, False)
-    ]
+    outputs = [networks.predict(model, view) for view in tta.views(images, True, False)]
     probabilities = np.mean(outputs, axis=0)
     counts = [len(views) for views in photographs.images]
     parts = np.split(probabilities, np.cumsum(counts)[:-1])

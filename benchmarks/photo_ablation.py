@@ -53,13 +53,14 @@ def predictions(run: Path, inputs: list[np.ndarray]) -> np.ndarray:
     """Return the predicted classes (N,) of pictures; -1 where no item was found."""
     from fmnist import networks
     from fmnist.evaluation import tta
+    from fmnist.inference import photo
 
     model = runs.load_model(run)
     views = tta.views(np.concatenate(inputs), True, False)
     outputs = [networks.predict(model, view) for view in views]
     counts = [len(views) for views in inputs]
     parts = np.split(np.mean(outputs, axis=0), np.cumsum(counts)[:-1])
-    return np.array([part.mean(axis=0).argmax() if len(part) else -1 for part in parts])
+    return np.array([photo.combined(part).argmax() if len(part) else -1 for part in parts])
 
 
 def trained(kind: str, seed: int, training: str, runs_dir: Path) -> Path:

@@ -284,15 +284,17 @@ def measure(classifier: Any, test: Any, count: int, ood_count: int) -> Figure:
     ]
     photos = [classifier.read(io.BytesIO(file)) for file in track(files, "Reading photos")]
     labels = test.labels[:count]
-    finished = np.zeros((photo.SIZE, photo.SIZE, 3), np.uint8)
-    plain = [photo.Photo(finished, image[None], None, []) for image in test.images[:count]]
+    plain = [photo.Photo(None, image[None], None, []) for image in test.images[:count]]
+    outcomes_of = {
+        "test images": classifier.photographs.classify_photographs(plain),
+        "test images rendered as photos": classifier.classify(photos),
+    }
     print(
         "| pictures | accuracy, % | uncertain, % | accuracy of the certain predictions, % |\n"
         "|---|---|---|---|"
     )
     accuracies = []
-    for name, group in (("test images", plain), ("test images rendered as photos", photos)):
-        outcomes = classifier.classify(group)
+    for name, outcomes in outcomes_of.items():
         correct = np.array([outcome.probabilities.argmax() for outcome in outcomes]) == labels
         uncertain = np.array([outcome.uncertain for outcome in outcomes])
         accuracies.append(correct.mean())

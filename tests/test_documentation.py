@@ -151,8 +151,14 @@ def parser_of(command, arguments, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_complete_help_text(command, monkeypatch):
-    required = ["picture.png"] if command == "tools.predict_image" else []
-    actions = parser_of(command, required, monkeypatch)._actions
+    required = {
+        "tools.predict_image": ["picture.png"],
+        "tools.finetune_photos": ["photos"],
+        "tools.train_segmentation": ["photos"],
+        "benchmarks.real_photos": ["photos"],
+        "benchmarks.photo_ablation": ["photos", "others"],
+    }
+    actions = parser_of(command, required.get(command, []), monkeypatch)._actions
     texts = {action.dest: action.help for action in actions if action.help != argparse.SUPPRESS}
     assert [name for name, text in texts.items() if len(text or "") < 15] == []
     for action in actions:

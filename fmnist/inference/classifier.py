@@ -85,7 +85,7 @@ class Classifier(NamedTuple):
         ]
 
     def classify_photographs(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
-        """Return the outcomes for photographs. A prediction is the mean over all model inputs."""
+        """Return the outcomes for photographs. A prediction is the mean over its model inputs."""
         counts = [len(converted.images) for converted in photos]
         images = np.concatenate([converted.images for converted in photos])
         settings = self.on_photographs
@@ -96,7 +96,7 @@ class Classifier(NamedTuple):
             outputs = self.probabilities(images)
         outcomes = []
         for converted, views in zip(photos, np.split(outputs, np.cumsum(counts)[:-1]), strict=True):
-            probabilities, warnings = views.mean(axis=0), list(converted.warnings)
+            probabilities, warnings = photo.combined(views), list(converted.warnings)
             if settings:
                 [probabilities] = metrics.calibrated(probabilities[None], settings.temperature)
                 uncertain = probabilities.max() < settings.least_confidence
@@ -240,10 +240,11 @@ def prediction(converted: photo.Photo, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def outline(converted: photo.Photo) -> list[list[list[float]]]:
-    """Return the outline of the item: closed lines of points (x, y), as fractions of the picture.
+def outline(converted: photo.Photo) -> list[str]:
+    """Return the outline of the item: closed lines, as in the attribute `points` of SVG.
 
-    It is empty without an item and for a finished image.
+    A line is "x,y x,y …", in fractions of the picture. There is none without an item and for a
+    finished image.
     """
     if converted.mask is None:
         return []
@@ -255,7 +256,7 @@ def outline(converted: photo.Photo) -> list[list[list[float]]]:
     corner, scale = np.array([left, top]), np.array([right - left, bottom - top])
     lines = contourpy.contour_generator(z=values).lines(0.5)
     points = [((line - 0.5) / OUTLINE_CELLS).clip(0, 1) * scale + corner for line in lines]
-    return [line.round(4).tolist() for line in points]
+    return [" ".join(f"{x:.4g},{y:.4g}" for x, y in line) for line in points]
 
 
 def data_url(image: np.ndarray) -> str:

@@ -41,6 +41,7 @@ LEAST_AREA = 0.01  # of an object, as a fraction of the picture
 LEAST_VALUE = 0.02  # of a pixel of the object; white would be as black as the background
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # weights of the channels
 # Both.
+WEIGHTS = 2, 1  # of the predictions for the model inputs of the two methods
 MOST_PARTS = 2
 MOST_ON_BORDER = 0.25  # fraction of the border that an item may cover
 SPECK = 0.2  # parts below this fraction of the largest part are removed
@@ -119,6 +120,15 @@ def convert(picture: np.ndarray, segment: Segment) -> Photo:
     if not images:
         return Photo(picture, np.empty((0, *SHAPE), np.float32), None, [NO_OBJECT])
     return Photo(picture, np.stack(images), mask, warnings_of(mask))
+
+
+def combined(outputs: np.ndarray) -> np.ndarray:
+    """Return the weighted mean (10,) of the outputs of a network for the images of a Photo.
+
+    Args:
+        outputs: (1 or 2, 10), one row per image.
+    """
+    return np.average(outputs, axis=0, weights=WEIGHTS[-len(outputs) :])
 
 
 def warnings_of(mask: np.ndarray) -> list[str]:

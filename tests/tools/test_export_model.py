@@ -218,7 +218,7 @@ def test_invalid_options_are_rejected(tmp_path, capsys):
 
 def test_exports_of_the_pretrained_run_are_saved_outside_of_it(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for path in ("pretrained/best", runs.PRETRAINED):
+    for path in ("pretrained/best", runs.BEST):
         assert export_model.default_folder(Path(path), "runs") == Path("runs/exports")
     assert export_model.default_folder(Path("runs/mine"), "runs") == Path("runs/mine/exports")
 

@@ -134,7 +134,8 @@ def photograph(size=(120, 160)):
 
 
 def extent(outline):
-    points = np.concatenate([np.array(line) for line in outline])
+    pairs = [point.split(",") for line in outline for point in line.split()]
+    points = np.array(pairs, float)
     return [*points.min(axis=0), *points.max(axis=0)]
 
 

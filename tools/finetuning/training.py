@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fmnist import cli, networks
 from fmnist.evaluation import metrics, tta
+from fmnist.inference import photo
 from fmnist.source import CLASS_NAMES
 from fmnist.training import augmentation
 from fmnist.training.outliers import outliers
@@ -189,7 +190,7 @@ def predict(model: keras.Model, photographs: Photographs) -> np.ndarray:
     probabilities = np.mean(outputs, axis=0)
     counts = [len(views) for views in photographs.images]
     parts = np.split(probabilities, np.cumsum(counts)[:-1])
-    return np.array([part.mean(axis=0) for part in parts])
+    return np.array([photo.combined(part) for part in parts])
 
 
 def is_correct(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -59,9 +59,9 @@ class Prediction(BaseModel):
         description="true if no item was found, or if the confidence is too low for photographs"
     )
     warnings: list[str] = Field(description="what may be wrong with the picture, and what to do")
-    outline: list[list[list[float]]] = Field(
-        description="outline of the item: closed lines of points (x, y), as fractions of the "
-        "picture; empty for a picture of 28 × 28 pixels"
+    outline: list[str] = Field(
+        description='outline of the item: closed lines "x,y x,y …", in fractions of the picture; '
+        "empty for a picture of 28 × 28 pixels"
     )
     probabilities: dict[str, float] | None = Field(
         description="probability of every class; null if no item was found"

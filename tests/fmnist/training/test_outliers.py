@@ -8,7 +8,9 @@ IMAGES = np.random.default_rng(0).random((20, 28, 28, 1)).astype(np.float32)
 
 
 def test_outliers_are_model_inputs_and_determined_by_the_seed():
-    first, second = (outliers.outliers(IMAGES, 100, np.random.default_rng(seed)) for seed in (1, 1))
+    first, second = (
+        outliers.outliers(IMAGES, [], 100, np.random.default_rng(seed)) for seed in (1, 1)
+    )
     np.testing.assert_array_equal(first, second)
     assert first.shape == (100, 28, 28, 1) and first.dtype == np.float32
     assert first.min() >= 0 and first.max(axis=(1, 2, 3)) == pytest.approx(1)

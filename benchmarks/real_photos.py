@@ -237,7 +237,7 @@ def wrong_figure(photos: Sequence[Photo], titles: Sequence[str]) -> Figure:
             picture.contour(photo.mask, [0.5], colors="#ee3377", linewidths=1)
         picture.set_title(title, fontsize=7, loc="left")
         if len(photo.images):
-            model_input.imshow(photo.images[-1, ..., 0], cmap="gray", vmin=0, vmax=1)
+            model_input.imshow(photo.images[0, ..., 0], cmap="gray", vmin=0, vmax=1)
     return figure
 
 

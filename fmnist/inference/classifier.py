@@ -104,7 +104,7 @@ class Classifier(NamedTuple):
                     warnings.append(LOW_CONFIDENCE)
             else:
                 if self.known is not None and ood.is_novel(
-                    self.known, converted.images[-1:], probabilities[None]
+                    self.known, converted.images[:1], probabilities[None]
                 ):
                     warnings.append(OUT_OF_DISTRIBUTION)
                 uncertain = bool(warnings)
@@ -236,7 +236,7 @@ def prediction(converted: photo.Photo, outcome: Outcome) -> dict[str, Any]:
         "top_k": top_k,
         **common,
         "probabilities": dict(zip(CLASS_NAMES, rounded, strict=True)),
-        "model_input": data_url(converted.images[-1]),
+        "model_input": data_url(converted.images[0]),
     }
 
 

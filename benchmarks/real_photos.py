@@ -36,7 +36,7 @@ from fmnist.source import CLASS_NAMES
 
 SHEET_COLUMNS, SHEET_ROWS = 6, 8  # wrong predictions of a contact sheet
 # Colours of Paul Tol's bright scheme, which is safe for colour-blind readers.
-COLOURS = itertools.cycle(("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377"))
+COLOURS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
 WARM_UP = 5  # pictures before the measurement of the time
 
 
@@ -200,7 +200,9 @@ def coverage_figure(
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     styles = itertools.cycle(("-", "--", ":", "-."))
-    for (name, (coverage, accuracy)), colour in zip(curves.items(), COLOURS, strict=False):
+    for (name, (coverage, accuracy)), colour in zip(
+        curves.items(), itertools.cycle(COLOURS), strict=False
+    ):
         shown = coverage >= min(0.05, coverage[-1])  # the first few predictions are mostly noise
         axes.plot(coverage[shown], accuracy[shown], next(styles), color=colour, label=name)
         covered, covered_accuracy = points[name]

@@ -300,7 +300,11 @@ def test_rendered_photographs_keep_most_of_the_accuracy(for_photos, real_data):
     assert np.mean(predicted == labels) >= 0.97 * image_accuracy
 
 
-@pytest.mark.parametrize("kind", photographs.OOD_KINDS)
+# pretrained/photo is too certain of line drawings: about three of four are uncertain.
+DRAWINGS = pytest.param("drawings", marks=pytest.mark.xfail(strict=True))
+
+
+@pytest.mark.parametrize("kind", [DRAWINGS, "noise", "digits", "textures"])
 def test_most_out_of_distribution_pictures_are_uncertain(for_photos, kind):
     photos = photographs.ood_photos(kind, 60, margin=True, segment=for_photos.segment)
-    assert np.mean([outcome.uncertain for outcome in for_photos.classify(photos)]) >= 0.7
+    assert np.mean([outcome.uncertain for outcome in for_photos.classify(photos)]) >= 0.8

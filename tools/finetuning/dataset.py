@@ -53,11 +53,12 @@ def photographs(
     """
     images, variants, targets, senders, strips = [], [], [], [], []
     for label, picture in zip(labelled, track(pictures, "Cutting out the items"), strict=True):
-        converted = photo.convert(picture, segment)
+        probabilities = segment(picture)
+        converted = photo.convert(picture, lambda _, found=probabilities: found)
         if not len(converted.images):
             continue
         images.append(converted.images)
-        variants.append(other_cut_outs(picture, segment(picture)))
+        variants.append(other_cut_outs(picture, probabilities))
         classes = shoes.with_kind(label, picture).classes
         targets.append(np.isin(np.arange(len(CLASS_NAMES)), classes))
         senders.append(label.sender)

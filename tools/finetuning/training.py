@@ -19,10 +19,8 @@ BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.01
 SMOOTHING = 0.05  # label smoothing
 # Images per epoch.
-FASHION, CHANGED = (
-    8000,
-    0.6,
-)  # images of Fashion-MNIST; fraction that is made similar to photographs
+FASHION = 8000  # of Fashion-MNIST
+CHANGED = 0.6  # fraction of these that is made similar to photographs
 REPETITIONS = 4  # of every photograph
 RENDERED, OUTLIERS = 6000, 2500
 CLASSES = len(CLASS_NAMES)

@@ -295,9 +295,12 @@ def test_rendered_photographs_keep_most_of_the_accuracy(for_photos, real_data):
         for number, image in enumerate(images)
     ]
     photos = [for_photos.read(photographs.io.BytesIO(file)) for file in files]
-    predicted = [outcome.probabilities.argmax() for outcome in for_photos.classify(photos)]
+    outcomes = for_photos.classify(photos)
+    predicted = [outcome.probabilities.argmax() for outcome in outcomes]
     image_accuracy = (for_photos.photographs.probabilities(images).argmax(1) == labels).mean()
     assert np.mean(predicted == labels) >= 0.97 * image_accuracy
+    if np.mean([outcome.uncertain for outcome in outcomes]) > 0.05:
+        pytest.xfail("the limit of pretrained/photo is that of photographs taken at home")
 
 
 # pretrained/photo is too certain of line drawings: about three of four are uncertain.

@@ -110,7 +110,8 @@ $(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/cor
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@
 
-# TensorFlow 2.19 is as old as Keras 3.10, and needs Python 3.11 or 3.12, which uv finds or installs.
+# TensorFlow 2.19 is as old as Keras 3.10, and needs Python 3.11 or 3.12, which uv finds or
+# installs.
 $(VENV)-old-keras/installed: requirements.txt | $(VENV)/test
 	rm -rf $(@D)
 	$(VENV)/bin/uv venv --quiet --seed --python ">=3.11,<3.13" $(@D)

@@ -50,6 +50,7 @@ TRAIN_AGAIN = "Train the run again: python train_cnn.py"
 # Types of the settings that an evaluation needs. Runs of earlier versions may lack the others.
 EVALUATION_SETTINGS = {
     "model": str,
+    "epochs": int,
     "patience": int,
     "seed": int,
     "val_size": int,
@@ -382,15 +383,31 @@ def load_model_and_history(run: Path) -> tuple[Any, list[Row]]:
 
     If the run saves an epoch meanwhile, both are loaded again. Raises RunError.
     """
-    path = run / HISTORY_FILE
+    path, was_finished, config = run / HISTORY_FILE, is_finished(run), load_evaluation_config(run)
     check_file(path)
     before = path.read_bytes()
     while True:
         model = load_model(run)
         check_file(path)
         if (now := path.read_bytes()) == before:
-            return model, load_history(run)
+            history = load_history(run)
+            if was_finished and not is_done(history, config["epochs"], config["patience"]):
+                raise corrupt(path, f"no epoch after {len(history)}: truncated")
+            return model, history
         before = now
+
+
+def is_done(history: list[Row], epochs: int, patience: int) -> bool:
+    """Return whether training has ended: early stopping, divergence or the last epoch.
+
+    Args:
+        history: all epochs so far.
+        epochs: largest number of epochs.
+        patience: of early stopping; 0 without it.
+    """
+    best = chosen_epoch(patience, history)
+    stopped = patience and best and len(history) - best["epoch"] >= patience
+    return bool(stopped) or diverged(history) or len(history) >= epochs
 
 
 def chosen_epoch(patience: int, history: list[Row]) -> Row | None:

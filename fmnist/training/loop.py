@@ -136,16 +136,8 @@ class EpochSaver(keras.callbacks.Callback):
         self.history = checkpoint.restore(run, config, model, self.state)
 
     def is_done(self) -> bool:
-        """Return whether training has ended: early stopping, divergence or the last epoch."""
-        best = runs.chosen_epoch(self.config.patience, self.history)
-        stopped = (
-            best
-            and self.config.patience
-            and len(self.history) - best["epoch"] >= self.config.patience
-        )
-        return (
-            bool(stopped) or runs.diverged(self.history) or len(self.history) >= self.config.epochs
-        )
+        """Return whether training has ended, see runs.is_done()."""
+        return runs.is_done(self.history, self.config.epochs, self.config.patience)
 
     def callbacks(self, *monitors: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
         """Return this callback and the others, in the order in which model.fit must call them.

@@ -30,6 +30,7 @@ def cell(line, column, value):
 
 HISTORY_CORRUPTIONS = {
     "only a header": change_history(lambda lines: lines[:1]),
+    "the last epoch missing": change_history(lambda lines: lines[:-1]),
     "no header": change_history(lambda lines: lines[1:]),
     "a truncated line": lambda path: path.write_bytes(path.read_bytes()[:-10]),
     "a column missing": change_history(lambda lines: [line[:3] + line[4:] for line in lines]),

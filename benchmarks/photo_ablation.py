@@ -5,11 +5,14 @@
 LABELLED is a folder of photographs for measuring, see benchmarks/real_photos.py; TRAINING is a
 folder or CSV file of other photographs to train on, see tools/finetune_photos.py. For every seed,
 trains networks on Fashion-MNIST with the recipes strong and photo, and the second one further on
-the photographs. Writes photo_ablation.json. Run the same command again to resume.
+the photographs. The segmentation network and the network for whole photographs are those of the
+project. Writes photo_ablation.json. Run the same command again to resume.
 """
 
+import datetime
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +23,57 @@ from fmnist import atomic_io, cli, runs, runtime
 from fmnist.source import CLASS_NAMES
 
 VAL_SIZE = 2000
-# Runs and kinds of model inputs by row of the table.
+# The run, and how the photographs are converted, by row of the table.
 ROWS = {
     "Fashion-MNIST only, smooth background": ("strong", "surface"),
-    "with the segmentation network": ("strong", "all"),
-    "with the recipe `photo`": ("photo", "all"),
-    "with photographs": ("tuned", "all"),
+    "with the segmentation network": ("strong", "cut out"),
+    "with the recipe `photo`": ("photo", "cut out"),
+    "with photographs": ("tuned", "cut out"),
+    "with the network for whole photographs": ("tuned", "all"),
 }
 GARMENTS_AND_BAGS = "home, garments and bags"
 SHOES = ("Sandal", "Sneaker", "Ankle boot")
 
 
-def model_inputs(paths: list[Path]) -> dict[str, list[np.ndarray]]:
-    """Return the model inputs of pictures by kind.
+def converted(paths: Sequence[Path]) -> dict[str, list[Any]]:
+    """Return the photo.Photo of pictures by the kind of the conversion.
 
     surface: cut out by the smooth background only, even if the background is not smooth.
-    all: those of photo.convert().
+    cut out: as in photo.convert(), without the network for whole photographs.
+    all: as in photo.convert().
     """
-    from fmnist.inference import photo, segmentation
+    from fmnist.inference import photo, segmentation, whole_photo
     from fmnist.inference.picture_file import decode
     from fmnist.progress import track
 
-    segment, inputs = segmentation.load(), {"surface": [], "all": []}
+    segment, classify_whole = segmentation.load(), whole_photo.load()
+    photos = {"surface": [], "cut out": [], "all": []}
     for path in track(paths, "Cutting out the items"):
         picture = decode(path)
-        inputs["surface"].append(photo.on_smooth_background(picture).image[None])
-        inputs["all"].append(photo.convert(picture, segment).images)
-    return inputs
+        surface = photo.on_smooth_background(picture)
+        photos["surface"].append(photo.Photo(picture, surface.image[None], surface.mask, []))
+        whole = photo.convert(picture, segment, classify_whole)
+        photos["all"].append(whole)
+        photos["cut out"].append(whole._replace(whole=None))
+    return photos
 
 
-def predictions(run: Path, inputs: list[np.ndarray]) -> np.ndarray:
-    """Return the predicted classes (N,) of pictures; -1 where no item was found."""
+def predictions(run: Path, photos: Sequence[Any]) -> np.ndarray:
+    """Return the predicted classes (N,) of photo.Photo; -1 where no item was found."""
     from fmnist import networks
     from fmnist.evaluation import tta
     from fmnist.inference import photo
 
     model = runs.load_model(run)
-    views = tta.views(np.concatenate(inputs), True, False)
-    outputs = [networks.predict(model, view) for view in views]
-    counts = [len(views) for views in inputs]
-    parts = np.split(np.mean(outputs, axis=0), np.cumsum(counts)[:-1])
-    return np.array([photo.combined(part).argmax() if len(part) else -1 for part in parts])
+    views = tta.views(np.concatenate([converted.images for converted in photos]), True, False)
+    outputs = np.mean([networks.predict(model, view) for view in views], axis=0)
+    parts = np.split(outputs, np.cumsum([len(converted.images) for converted in photos])[:-1])
+    return np.array(
+        [
+            photo.combined(part, converted.whole).argmax() if len(part) else -1
+            for part, converted in zip(parts, photos, strict=True)
+        ]
+    )
 
 
 def trained(kind: str, seed: int, training: str, runs_dir: Path) -> Path:
@@ -91,8 +104,9 @@ def accuracies(labels: np.ndarray, sets: np.ndarray, predicted: np.ndarray) -> d
     return dict(sorted(scores.items()))
 
 
-def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Return the accuracies by row and seed as a Markdown table of mean ± standard deviation."""
+def table(record: dict[str, Any]) -> str:
+    """Return the content of photo_ablation.json as a Markdown table: mean ± standard deviation."""
+    rows = record["rows"]
     names = list(next(iter(next(iter(rows.values())).values())))
     lines = [f"| accuracy, % | {' | '.join(names)} | seeds |", f"|---{'|---' * (len(names) + 1)}|"]
     for row, by_seed in rows.items():
@@ -143,19 +157,25 @@ def main(argv: list[str] | None = None) -> int:
         atomic_io.check_writable(options.output_dir)
         pictures = labelled_photos.load(Path(options.labelled))
         runtime.configure_tensorflow(concurrent_operations=2)
-        inputs = model_inputs([picture.path for picture in pictures])
+        photos = converted([picture.path for picture in pictures])
         labels = np.array([picture.classes[0] for picture in pictures])
         sets = np.array([picture.set for picture in pictures])
         rows = {row: {} for row in ROWS}
         for seed in range(options.seeds):
-            for row, (kind, cut_out) in ROWS.items():
+            for row, (kind, conversion) in ROWS.items():
                 run = trained(kind, seed, options.training, options.runs_dir)
-                scores = accuracies(labels, sets, predictions(run, inputs[cut_out]))
+                scores = accuracies(labels, sets, predictions(run, photos[conversion]))
                 rows[row][str(seed)] = scores
+        record = {
+            "rows": rows,
+            "commit": runs.commit(),
+            "processor": runtime.processor(),
+            "date": datetime.date.today().isoformat(),
+        }
         output = options.output_dir / "photo_ablation.json"
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        atomic_io.write_json(output, rows)
-        print(f"{table(rows)}\nSaved {output}")
+        atomic_io.write_json(output, record)
+        print(f"{table(record)}\nSaved {output}")
 
     return cli.exit_code("photo_ablation.py", work, cli.INTERRUPTED)
 

@@ -249,20 +249,20 @@ def coloured(values: np.ndarray, rng: np.random.Generator, margin: bool) -> np.n
 OOD_KINDS = {"noise": noise, "drawings": drawing, "digits": digit, "textures": texture}
 
 
-def ood_photos(kind: str, count: int, margin: bool, segment: photo.Segment) -> list[photo.Photo]:
+def ood_photos(kind: str, count: int, margin: bool, classifier: Any) -> list[photo.Photo]:
     """Return photos of out-of-distribution pictures.
 
     Args:
         kind: key of OOD_KINDS.
         count: number of photos.
         margin: see coloured().
-        segment: result of segmentation.load().
+        classifier: classifier.PhotoClassifier that converts them.
     """
     kind_index = list(OOD_KINDS).index(kind)
     rngs = (np.random.default_rng([kind_index, number]) for number in range(count))
     pictures = (coloured(OOD_KINDS[kind](rng), rng, margin) for rng in rngs)
     return [
-        photo.convert(np.asarray(picture_file.reduced(Image.fromarray(picture))), segment)
+        classifier.convert(np.asarray(picture_file.reduced(Image.fromarray(picture))))
         for picture in pictures
     ]
 
@@ -315,7 +315,7 @@ def measure(classifier: Any, test: Any, count: int, ood_count: int) -> Figure:
     for kind in OOD_KINDS:
         rates = []
         for margin in (True, False):
-            outcomes = classifier.classify(ood_photos(kind, ood_count, margin, classifier.segment))
+            outcomes = classifier.classify(ood_photos(kind, ood_count, margin, classifier))
             rates.append(np.mean([outcome.uncertain for outcome in outcomes]))
         print(f"| {kind} | {100 * rates[0]:.1f} | {100 * rates[1]:.1f} |")
     shown = photos[:SHOWN]

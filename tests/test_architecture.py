@@ -18,6 +18,7 @@ TOOLS = (
     "predict_image",
     "serve_model",
     "train_segmentation",
+    "train_whole_photo",
     "tune_model",
 )
 # The folder with the implementation of each command, which other commands may not import.
@@ -32,6 +33,7 @@ FOLDERS = dict(
             "prediction",
             "serving",
             "segmenting",
+            "transfer",
             "tuning",
         ),
         strict=True,
@@ -164,6 +166,7 @@ def test_a_missing_package_causes_a_one_line_error(command, tmp_path):
         "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")],
         "finetune_photos": ["photos"],
         "train_segmentation": ["photos", "--output", str(tmp_path / "model.keras")],
+        "train_whole_photo": ["photos", "--output", str(tmp_path / "whole.keras")],
     }.get(command, [])
 
     def run(*options):

@@ -155,6 +155,7 @@ def test_every_option_has_a_complete_help_text(command, monkeypatch):
         "tools.predict_image": ["picture.png"],
         "tools.finetune_photos": ["photos"],
         "tools.train_segmentation": ["photos"],
+        "tools.train_whole_photo": ["photos"],
         "benchmarks.real_photos": ["photos"],
         "benchmarks.photo_ablation": ["photos", "others"],
     }

@@ -6,11 +6,12 @@ import pytest
 import evaluate_model
 from fmnist import runs
 from fmnist.config import TrainConfig
-from fmnist.inference import calibration, segmentation
+from fmnist.inference import calibration, segmentation, whole_photo
 from fmnist.networks import layers_of
 from model import build_model
 from tests import ROOT
 from tools.segmenting.training import build_networks
+from tools.transfer.efficientnet import FEATURES, backbone
 
 BEST = ROOT / "pretrained/best"
 
@@ -56,7 +57,8 @@ def test_the_network_for_photographs_was_trained_further_on_them():
     assert config["augment"] == "photo" and config["init_from"] == "pretrained/best"
     for name in ("model", "ensemble_size", "seed", "val_size", "fingerprint"):
         assert config[name] == best[name]
-    assert calibration.load(runs.FOR_PHOTOS).photographs >= calibration.LEAST_PHOTOGRAPHS
+    saved = calibration.load(runs.FOR_PHOTOS)
+    assert saved.other.images >= calibration.LEAST_PHOTOGRAPHS and saved.plain.images == 2000
 
 
 def test_the_segmentation_network_is_small_and_has_the_current_architecture():
@@ -66,6 +68,15 @@ def test_the_segmentation_network_is_small_and_has_the_current_architecture():
     current = build_networks()[0]
     assert [type(layer) for layer in saved.layers] == [type(layer) for layer in current.layers]
     assert saved.count_params() == current.count_params()
+
+
+def test_the_network_for_whole_photographs_has_the_current_architecture():
+    path = whole_photo.FOLDER / runs.MODEL
+    assert path.stat().st_size <= 14_000_000
+    saved, current = keras.models.load_model(path), backbone(whole_photo.SIDE)
+    kinds = [type(layer) for layer in current.layers] + [keras.layers.Dense]
+    assert [type(layer) for layer in saved.layers] == kinds
+    assert saved.count_params() == current.count_params() + 10 * (FEATURES + 1)
 
 
 @pytest.mark.slow

@@ -84,35 +84,39 @@ def finetune(options: argparse.Namespace) -> Path:
     import numpy as np
 
     import data
-    from fmnist.inference import calibration, labelled_photos, segmentation
+    from fmnist.inference import calibration, labelled_photos, segmentation, whole_photo
+    from fmnist.training import photo_labels
     from tools.finetuning import dataset, training
 
     record = runs.load_evaluation_config(start)
     if not runs.is_finished(start):
         raise runs.RunError(f"--run needs a finished run, which {start} is not")
-    model = runs.load_model(start)
+    before = calibration.load(start)
+    model, ensemble = training.ensembles(
+        runs.load_model(start), None if before else runs.load_model(start)
+    )
     fashion = data.load(
         options.data_dir or record["data_dir"], record["val_size"], record["limit"], record["seed"]
     )
     runs.check_fingerprint(start, fashion)
     labelled, pictures = labelled_photos.read(Path(options.photos))
-    segment = segmentation.load()
-    photographs = dataset.photographs(labelled, pictures, segment)
-    is_validation = dataset.held_out(photographs.senders)
-    validation = dataset.part(photographs, is_validation)
-    train = dataset.part(photographs, ~is_validation)
+    segment, classify_whole = segmentation.load(), whole_photo.load()
+    train, validation = (
+        dataset.photographs(*part, segment, classify_whole)
+        for part in photo_labels.split(labelled, pictures)
+    )
+    without = len(labelled) - len(train.images) - len(validation.images)
     print(
         f"Photographs: {len(train.images):,} to train on, {len(validation.images):,} held out; "
-        f"no item found in {len(labelled) - len(photographs.images):,}"
+        f"no item found in {without:,}"
     )
     rng = np.random.default_rng([options.seed, 1])
     images, labels = fashion.train.images, fashion.train.labels
-    rendered = dataset.rendered(images, labels, photographs.strips, segment, rng)
+    rendered = dataset.rendered(images, labels, train.strips, segment, rng)
     sources = training.Sources(images, labels, *rendered, train)
-    history = training.train(model, sources, validation, options.epochs, options.seed)
-    probabilities = training.predict(model, validation)
-    settings = calibration.fit(validation.targets, probabilities) or calibration.load(start)
-    run = save(options, record, model, history, settings)
+    history = training.train(model, ensemble, sources, validation, options.epochs, options.seed)
+    settings = training.calibrated(ensemble, fashion.validation, validation, before)
+    run = save(options, record, ensemble, history, settings)
     print(f"Saved {run}")
     return run
 
@@ -129,16 +133,19 @@ def save(
     Args:
         options: result of parse_options().
         record: config.json of the run from whose weights the training started.
-        model: trained model.
+        model: trained ensemble.
         history: result of training.train().
-        settings: calibration.Calibration; None without enough photographs.
+        settings: calibration.Calibrations; None without enough photographs.
     """
+    from fmnist import networks
     from fmnist.inference import calibration
+    from fmnist.training import photo_labels
     from tools.finetuning import training
 
     settings_of_training = {
         "recipe": None,
         "name": options.name,
+        "ensemble_size": len(networks.members_of(model)),
         "runs_dir": options.runs_dir,
         "init_from": options.run,
         "epochs": options.epochs,
@@ -147,7 +154,7 @@ def save(
         "learning_rate": training.LEARNING_RATE,
         "weight_decay": training.WEIGHT_DECAY,
         "batch_size": training.BATCH,
-        "label_smoothing": training.SMOOTHING,
+        "label_smoothing": photo_labels.SMOOTHING,
         "schedule": "cosine",
         "augment": "photo",
         "patience": 0,

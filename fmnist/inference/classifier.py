@@ -17,7 +17,7 @@ from PIL import Image
 
 from fmnist import cli, networks, runs
 from fmnist.evaluation import metrics, ood, tta
-from fmnist.inference import calibration, photo, segmentation
+from fmnist.inference import calibration, photo, segmentation, whole_photo
 from fmnist.inference.numpy_predictor import predictor
 from fmnist.source import CLASS_NAMES
 
@@ -54,7 +54,7 @@ class Classifier(NamedTuple):
         shifts: whether to average over shifted images, see tta.views().
         temperature: calibration temperature; 1 for a run without evaluation.
         known: result of ood.fit(); None for a run without evaluation.
-        on_photographs: calibration on photographs; None for a run that was not trained on them.
+        on_photographs: calibrations for photographs; None for a run that was not trained on them.
         predict: function of images that returns the uncalibrated probabilities.
     """
 
@@ -64,7 +64,7 @@ class Classifier(NamedTuple):
     shifts: bool
     temperature: float
     known: ood.Novelty | None
-    on_photographs: calibration.Calibration | None
+    on_photographs: calibration.Calibrations | None
     predict: Callable[[np.ndarray], np.ndarray]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -85,19 +85,21 @@ class Classifier(NamedTuple):
         ]
 
     def classify_photographs(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
-        """Return the outcomes for photographs. A prediction is the mean over its model inputs."""
+        """Return the outcomes for photographs."""
         counts = [len(converted.images) for converted in photos]
         images = np.concatenate([converted.images for converted in photos])
-        settings = self.on_photographs
-        if settings:
+        if self.on_photographs:
             outputs = [self.predict(view) for view in tta.views(images, True, False)]
             outputs = np.mean(outputs, axis=0)
         else:
             outputs = self.probabilities(images)
         outcomes = []
         for converted, views in zip(photos, np.split(outputs, np.cumsum(counts)[:-1]), strict=True):
-            probabilities, warnings = photo.combined(views), list(converted.warnings)
-            if settings:
+            probabilities = photo.combined(views, converted.whole)
+            warnings = list(converted.warnings)
+            if self.on_photographs:
+                is_plain = converted.whole is None
+                settings = self.on_photographs.plain if is_plain else self.on_photographs.other
                 [probabilities] = metrics.calibrated(probabilities[None], settings.temperature)
                 uncertain = probabilities.max() < settings.least_confidence
                 if uncertain:
@@ -119,11 +121,14 @@ class PhotoClassifier(NamedTuple):
         photographs: classifies photographs.
         images: classifies pictures of 28 × 28 pixels.
         segment: result of segmentation.load().
+        classify_whole: result of whole_photo.load(); None if the network for photographs was not
+            trained on any.
     """
 
     photographs: Classifier
     images: Classifier
     segment: photo.Segment
+    classify_whole: photo.ClassifyWhole | None
 
     def read(
         self,
@@ -131,7 +136,11 @@ class PhotoClassifier(NamedTuple):
         area: tuple[float, float, float, float] = photo.WHOLE,
     ) -> photo.Photo:
         """Return the Photo in a picture file. For arguments and errors, see photo.read()."""
-        return photo.read(source, self.segment, area)
+        return photo.read(source, self.segment, self.classify_whole, area)
+
+    def convert(self, picture: np.ndarray) -> photo.Photo:
+        """Return the Photo of a picture (height, width, 3) uint8."""
+        return photo.convert(picture, self.segment, self.classify_whole)
 
     def compiled(self) -> "PhotoClassifier":
         """Return a classifier that predicts single photos faster, see compile_predictor()."""
@@ -212,7 +221,8 @@ def load_photo_classifier(run: str | None, runs_dir: str) -> PhotoClassifier:
     """
     images = load_classifier(runs.find_run(run, runs_dir))
     photographs = images if run else load_classifier(runs.FOR_PHOTOS)
-    return PhotoClassifier(photographs, images, segmentation.load())
+    classify_whole = whole_photo.load() if photographs.on_photographs else None
+    return PhotoClassifier(photographs, images, segmentation.load(), classify_whole)
 
 
 def prediction(converted: photo.Photo, outcome: Outcome) -> dict[str, Any]:

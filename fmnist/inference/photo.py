@@ -8,6 +8,8 @@ Two methods cut out the object:
     - The background is a smooth surface that is estimated from the border; the object differs from
       it in colour or brightness. This is exact, but fails if the background is cluttered.
     - A segmentation network (segmentation.py) finds the object on any background.
+If the background is plain, the first is enough. Otherwise, a network for whole photographs
+(whole_photo.py) predicts the class, too.
 """
 
 import functools
@@ -29,6 +31,7 @@ ROUNDS = 6  # of the fit: the first half fits a plane to the border, the second 
 PLANE, QUADRATIC = 3, 6  # numbers of terms
 NEAR = 0.06  # largest distance of a background pixel from the surface; full scale is 1
 LEAST_EXPLAINED = 0.7  # fraction of the border
+PLAIN = 0.95  # if more of the border is explained, the background is plain
 LEAST_CONTRAST = 0.1  # full scale is 1
 LEAST_SIGNAL = 10  # contrast of the object, as a multiple of the noise
 FAINTEST = 0.08  # object threshold as a fraction of the contrast; the data set used 0.05
@@ -41,7 +44,6 @@ LEAST_AREA = 0.01  # of an object, as a fraction of the picture
 LEAST_VALUE = 0.02  # of a pixel of the object; white would be as black as the background
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # weights of the channels
 # Both.
-WEIGHTS = 2, 1  # of the predictions for the model inputs of the two methods
 MOST_PARTS = 2
 MOST_ON_BORDER = 0.25  # fraction of the border that an item may cover
 SPECK = 0.2  # parts below this fraction of the largest part are removed
@@ -49,7 +51,8 @@ NO_OBJECT = "no item was found; photograph one item on a plain background of ano
 BEYOND_EDGE = "the item extends beyond the picture; photograph it with background on all sides"
 SEVERAL_OBJECTS = "the picture shows several items; photograph a single one"
 WHOLE = 0.0, 0.0, 1.0, 1.0
-Segment = Callable[[np.ndarray], np.ndarray]
+Segment = Callable[[np.ndarray], np.ndarray]  # see segmentation.load()
+ClassifyWhole = Callable[[np.ndarray], np.ndarray]  # see whole_photo.load()
 
 
 class Photo(NamedTuple):
@@ -60,6 +63,7 @@ class Photo(NamedTuple):
         images: (N, 28, 28, 1) float32 in [0, 1], the model inputs; none if no item was found.
         mask: (height, width) bool, the item; None if none was found, and for a finished image.
         warnings: what may be wrong with the picture, and what to do.
+        whole: class probabilities (10,) of the whole photograph; None if nothing predicted them.
         area: left, top, right and bottom of `picture` in the file, as fractions.
     """
 
@@ -67,6 +71,7 @@ class Photo(NamedTuple):
     images: np.ndarray
     mask: np.ndarray | None
     warnings: list[str]
+    whole: np.ndarray | None = None
     area: tuple[float, float, float, float] = WHOLE
 
 
@@ -77,16 +82,19 @@ class CutOut(NamedTuple):
         image: model input (28, 28, 1).
         mask: (height, width) bool, the item; may be empty.
         is_reliable: whether the background is smooth, and the item stands out from it.
+        is_plain: whether it is so smooth that no other method can do better.
     """
 
     image: np.ndarray
     mask: np.ndarray
     is_reliable: bool
+    is_plain: bool
 
 
 def read(
     source: str | Path | BinaryIO,
     segment: Segment,
+    classify_whole: ClassifyWhole | None = None,
     area: tuple[float, float, float, float] = WHOLE,
 ) -> Photo:
     """Return the Photo in a picture file.
@@ -94,23 +102,34 @@ def read(
     Args:
         source: picture file.
         segment: result of segmentation.load().
+        classify_whole: result of whole_photo.load(); None without its predictions.
         area: left, top, right and bottom of the part to convert, as fractions of the picture.
 
     Raises:
         PhotoError, OSError: see decode().
     """
-    return convert(decode(source, area), segment)._replace(area=area)
+    return convert(decode(source, area), segment, classify_whole)._replace(area=area)
 
 
-def convert(picture: np.ndarray, segment: Segment) -> Photo:
+def convert(
+    picture: np.ndarray, segment: Segment, classify_whole: ClassifyWhole | None = None
+) -> Photo:
     """Return the Photo of a picture (height, width, 3), uint8.
 
-    On a smooth background, both methods cut out the item, otherwise only the segmentation network.
-    A picture of 28 × 28 pixels counts as cut out already: only its background is made black.
+    On a plain background, the smooth background cuts out the item. Otherwise, so does the
+    segmentation network, and the network for whole photographs predicts the class. A picture of
+    28 × 28 pixels counts as cut out already: only its background is made black.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        segment: result of segmentation.load().
+        classify_whole: result of whole_photo.load(); None without its predictions.
     """
     if is_finished(picture):
         return Photo(picture, finished(picture)[None], None, [])
     surface = on_smooth_background(picture)
+    if surface.is_plain:
+        return Photo(picture, surface.image[None], surface.mask, warnings_of(surface.mask))
     images, mask = ([surface.image], surface.mask) if surface.is_reliable else ([], None)
     probabilities = segment(picture)
     found = mask_from(probabilities)
@@ -119,16 +138,18 @@ def convert(picture: np.ndarray, segment: Segment) -> Photo:
         mask = found
     if not images:
         return Photo(picture, np.empty((0, *SHAPE), np.float32), None, [NO_OBJECT])
-    return Photo(picture, np.stack(images), mask, warnings_of(mask))
+    whole = classify_whole(picture) if classify_whole else None
+    return Photo(picture, np.stack(images), mask, warnings_of(mask), whole)
 
 
-def combined(outputs: np.ndarray) -> np.ndarray:
-    """Return the weighted mean (10,) of the outputs of a network for the images of a Photo.
+def combined(outputs: np.ndarray, whole: np.ndarray | None) -> np.ndarray:
+    """Return the class probabilities (10,) of a Photo: the mean of all predictions.
 
     Args:
-        outputs: (1 or 2, 10), one row per image.
+        outputs: predictions for its model inputs, (1 or 2, 10).
+        whole: prediction for the whole photograph, (10,); None without it.
     """
-    return np.average(outputs, axis=0, weights=WEIGHTS[-len(outputs) :])
+    return np.mean(outputs if whole is None else [*outputs, whole], axis=0)
 
 
 def warnings_of(mask: np.ndarray) -> list[str]:
@@ -158,14 +179,14 @@ def finished(picture: np.ndarray) -> np.ndarray:
         colours[counts.argmax()] if counts.max() >= len(border) / 8 else np.median(border, axis=0)
     )
     # The image may have hardly any background, so that its noise is unknown.
-    return fitted(distance_from(background, pixels, lambda distance: 0)[0])
+    return fitted(distance_from(background, pixels, without_noise)[0])
 
 
 def on_smooth_background(picture: np.ndarray) -> CutOut:
     """Return the CutOut of a picture (height, width, 3), uint8."""
     pixels = picture.astype(np.float32) / WHITE
     background, explained = smooth_background(pixels)
-    distance, noise, contrast, is_clear = distance_from(background, pixels, noise_of)
+    distance, noise, contrast, is_clear = distance_from(background, pixels, noise_and_contrast)
     mask, parts = main_parts(distance > max(FAINTEST * contrast, OUT_OF_NOISE * noise))
     rows, columns = slice(None), slice(None)
     if parts:
@@ -173,18 +194,20 @@ def on_smooth_background(picture: np.ndarray) -> CutOut:
     distance = np.where(ndimage.binary_dilation(mask, iterations=2), distance, noise)
     image = fitted(np.maximum(distance - noise, 0)[rows, columns])
     is_reliable = explained >= LEAST_EXPLAINED and is_clear and parts > 0
-    return CutOut(image, mask, is_reliable)
+    return CutOut(image, mask, is_reliable, is_reliable and explained > PLAIN)
 
 
 def distance_from(
-    background: np.ndarray, pixels: np.ndarray, measure_noise: Callable[[np.ndarray], float]
+    background: np.ndarray,
+    pixels: np.ndarray,
+    measure: Callable[[np.ndarray], tuple[float, float]],
 ) -> tuple[np.ndarray, float, float, bool]:
     """Return the distances of pixels from the background (height, width), and three more results.
 
     Args:
         background: (height, width, 3) in [0, 1], or one colour (3,).
         pixels: (height, width, 3) in [0, 1].
-        measure_noise: function of distances that returns the noise of the background.
+        measure: noise_and_contrast or without_noise.
 
     Returns:
         The distances, the noise of the background and the contrast of the object, as distances, and
@@ -192,19 +215,27 @@ def distance_from(
     """
     difference = pixels - background
     distance = length(difference)
-    noise, contrast = measure_noise(distance), np.quantile(distance, 0.995)
+    noise, contrast = measure(distance)
     is_clear = contrast >= max(LEAST_CONTRAST, LEAST_SIGNAL * noise)
     # A shadow removes a fraction of the light. Therefore the distance of a dark object is measured
     # relative to the background.
     if difference[distance >= contrast / 2].mean() < 0:
         distance = length(difference / np.maximum(background, DARKEST))
-        noise, contrast = measure_noise(distance), np.quantile(distance, 0.995)
+        noise, contrast = measure(distance)
     return distance, noise, contrast, bool(is_clear)
 
 
-def noise_of(distance: np.ndarray) -> float:
-    """Return the noise of the background, of which at least a quarter of a photograph consists."""
-    return np.quantile(distance, 0.25)
+def noise_and_contrast(distance: np.ndarray) -> tuple[float, float]:
+    """Return the noise of the background and the contrast of the object, as distances.
+
+    At least a quarter of a photograph is background.
+    """
+    return tuple(np.quantile(distance, (0.25, 0.995)))
+
+
+def without_noise(distance: np.ndarray) -> tuple[float, float]:
+    """Return no noise, and the contrast of the object."""
+    return 0, np.quantile(distance, 0.995)
 
 
 def smooth_background(pixels: np.ndarray) -> tuple[np.ndarray, float]:

@@ -109,14 +109,14 @@ def composite(material: Material, rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 def view(
-    picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator, side: int = SIDE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random view of a photograph (SIDE, SIDE, 3) and of its mask, both uint8."""
+    """Return a random view of a photograph (side, side, 3) and of its mask, both uint8."""
     whole = Image.fromarray(np.dstack([picture, 255 * mask.astype(np.uint8)]))
     width, height = (max(1, int(edge * rng.uniform(0.75, 1))) for edge in whole.size)
     left, top = rng.integers(whole.width - width + 1), rng.integers(whole.height - height + 1)
     part = whole.crop((left, top, left + width, top + height))
-    values = np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    values = np.asarray(part.resize((side, side), Image.Resampling.BILINEAR))
     if rng.random() < 0.5:
         values = values[:, ::-1]
     if rng.random() < 0.2:

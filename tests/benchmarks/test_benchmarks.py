@@ -17,6 +17,7 @@ from benchmarks import (
     fault_injection,
     leaderboard,
     measure_speed,
+    photo_ablation,
     real_photos,
     speed_worker,
 )
@@ -520,6 +521,36 @@ def test_real_photographs_are_measured_by_set_and_kind(tmp_path, capsys):
     assert results[0]["no_object"] == 0.25 and results[0]["uncertain"] >= 0.25
     for name in ("confusion_matrix", "coverage", "wrong"):
         assert (output / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_classification_of_photographs_are_compared(tmp_path, capsys, monkeypatch):
+    rows, rng = ["file,label,set"], np.random.default_rng(0)
+    for index, label in enumerate(("Bag", "Sneaker", "Trouser", "Bag")):
+        picture = rng.integers(100, 140, (90, 90, 3), np.uint8)
+        picture[30:60, 20:70] = 10
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,{label},{'home' if index < 3 else 'shop'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    asked = []
+
+    def trained(kind, seed, training, runs_dir):
+        asked.append((kind, seed))
+        return ROOT / "pretrained/best"
+
+    monkeypatch.setattr(photo_ablation, "trained", trained)
+    command = [str(tmp_path), "photographs", "--seeds", "2", "--output-dir", str(tmp_path / "out")]
+    assert photo_ablation.main(command) == 0
+    out = capsys.readouterr().out
+    assert asked == [
+        (kind, seed) for seed in (0, 1) for kind in ("strong", "strong", "photo", "tuned", "tuned")
+    ]
+    record = json.loads((tmp_path / "out/photo_ablation.json").read_text())
+    scores = record["rows"]["with the network for whole photographs"]["1"]
+    assert sorted(scores) == ["home", "home, garments and bags", "shop"]
+    # Two of three pictures at home are garments or bags; all have the same item.
+    assert scores["home"] in (0, 1 / 3) and scores["home, garments and bags"] in (0, 1 / 2)
+    assert photo_ablation.table(record) in out and out.count(" ± 0.0 |") == 15
 
 
 def test_labels_of_several_classes_are_rejected_in_one_line(tmp_path, capsys):

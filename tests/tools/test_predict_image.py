@@ -309,5 +309,5 @@ DRAWINGS = pytest.param("drawings", marks=pytest.mark.xfail(strict=True))
 
 @pytest.mark.parametrize("kind", [DRAWINGS, "noise", "digits", "textures"])
 def test_most_out_of_distribution_pictures_are_uncertain(for_photos, kind):
-    photos = photographs.ood_photos(kind, 60, margin=True, segment=for_photos.segment)
+    photos = photographs.ood_photos(kind, 60, margin=True, classifier=for_photos)
     assert np.mean([outcome.uncertain for outcome in for_photos.classify(photos)]) >= 0.8

@@ -9,13 +9,9 @@ from fmnist import cli
 from fmnist.inference import photo
 from fmnist.inference.labelled_photos import Labelled
 from fmnist.progress import track
-from fmnist.source import CLASS_NAMES
-from fmnist.training import composites
-from tools.finetuning import shoes
+from fmnist.training import composites, photo_labels
 
-HELD_OUT = 0.2  # fraction of the photographs that are the validation set
 OTHER_LIMITS = 0.25, 0.75  # smallest probabilities of a pixel of the item
-BALANCE = 0.75  # exponent of the number of photographs with a label, in their weight
 RENDERED = 12_000  # images of Fashion-MNIST rendered as photographs
 
 
@@ -29,20 +25,23 @@ class Photographs(NamedTuple):
     Attributes:
         images: model inputs (1 or 2, 28, 28, 1) of every photograph (N).
         variants: other cut-outs of every photograph, tighter and wider, for training.
+        whole: class probabilities (10,) of every whole photograph, see photo.Photo.
         targets: 1 for the classes that the label stands for, else 0, (N, 10).
-        senders: who took the photograph (N).
         strips: pieces of the backgrounds, as RGB pictures.
     """
 
     images: list[np.ndarray]
     variants: list[np.ndarray]
+    whole: list[np.ndarray | None]
     targets: np.ndarray
-    senders: np.ndarray
     strips: list
 
 
 def photographs(
-    labelled: Sequence[Labelled], pictures: Sequence[np.ndarray], segment: photo.Segment
+    labelled: Sequence[Labelled],
+    pictures: Sequence[np.ndarray],
+    segment: photo.Segment,
+    classify_whole: photo.ClassifyWhole,
 ) -> Photographs:
     """Return the photographs in which an item is found. Raises FinetuneError.
 
@@ -50,23 +49,24 @@ def photographs(
         labelled: labels of the pictures.
         pictures: (height, width, 3) uint8.
         segment: result of segmentation.load().
+        classify_whole: result of whole_photo.load().
     """
-    images, variants, targets, senders, strips = [], [], [], [], []
+    images, variants, whole, targets, strips = [], [], [], [], []
     for label, picture in zip(labelled, track(pictures, "Cutting out the items"), strict=True):
         probabilities = segment(picture)
-        converted = photo.convert(picture, lambda _, found=probabilities: found)
+        converted = photo.convert(picture, lambda _, found=probabilities: found, classify_whole)
         if not len(converted.images):
             continue
         images.append(converted.images)
         variants.append(other_cut_outs(picture, probabilities))
-        classes = shoes.with_kind(label, picture).classes
-        targets.append(np.isin(np.arange(len(CLASS_NAMES)), classes))
-        senders.append(label.sender)
+        whole.append(converted.whole)
+        [target] = photo_labels.targets_of([label], [picture])
+        targets.append(target)
         if converted.mask is not None:
             strips += composites.strips_beside(picture, converted.mask)
     if not images:
         raise FinetuneError("no item was found in any of the photographs")
-    return Photographs(images, variants, np.array(targets, np.float32), np.array(senders), strips)
+    return Photographs(images, variants, whole, np.array(targets), strips)
 
 
 def other_cut_outs(picture: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -79,52 +79,6 @@ def other_cut_outs(picture: np.ndarray, probabilities: np.ndarray) -> np.ndarray
     masks = [photo.mask_from(probabilities, limit) for limit in OTHER_LIMITS]
     found = [photo.inverted(picture, mask) for mask in masks if mask is not None]
     return np.array(found, np.float32).reshape(-1, *photo.SHAPE)
-
-
-def held_out(senders: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return whether each photograph is in the validation set, (N,) bool.
-
-    All photographs of a sender are on the same side. Senders are chosen at random; a sender whose
-    photographs would make the validation set larger than HELD_OUT is passed over. The seed is not
-    that of the training, so that networks trained with several seeds can be averaged.
-
-    Raises:
-        FinetuneError: there are too few photographs or senders.
-    """
-    names, counts = np.unique(senders, return_counts=True)
-    wanted, chosen, total = HELD_OUT * len(senders), [], 0
-    for index in np.random.default_rng(seed).permutation(len(names)):
-        if total + counts[index] <= wanted:
-            chosen.append(names[index])
-            total += counts[index]
-    if not chosen:
-        raise FinetuneError(
-            f"{len(senders)} photographs of {len(names)} senders are too few to hold out a fifth "
-            "for validation"
-        )
-    return np.isin(senders, chosen)
-
-
-def part(photographs: Photographs, chosen: np.ndarray) -> Photographs:
-    """Return the chosen photographs, (N,) bool, with the backgrounds of all."""
-    indices = np.flatnonzero(chosen)
-    return Photographs(
-        [photographs.images[index] for index in indices],
-        [photographs.variants[index] for index in indices],
-        photographs.targets[chosen],
-        photographs.senders[chosen],
-        photographs.strips,
-    )
-
-
-def balanced(targets: np.ndarray) -> np.ndarray:
-    """Return sample weights (N,) with mean 1, so that rare labels count more.
-
-    The weight is a power of the number of photographs with the label, see BALANCE.
-    """
-    _, label, counts = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
-    weights = counts[label] ** -BALANCE
-    return (weights / weights.mean()).astype(np.float32)
 
 
 def rendered(

@@ -1,29 +1,29 @@
 """Train a network further on photographs, mixed with Fashion-MNIST."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+import data
 from fmnist import cli, networks
 from fmnist.evaluation import metrics, tta
-from fmnist.inference import photo
-from fmnist.source import CLASS_NAMES
+from fmnist.inference import calibration, photo
 from fmnist.training import augmentation
 from fmnist.training.outliers import outliers
-from tools.finetuning.dataset import Photographs, balanced
+from fmnist.training.photo_labels import CLASSES, balanced, loss, with_unknown
+from tools.finetuning.dataset import Photographs
 
 BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.01
-SMOOTHING = 0.05  # label smoothing
 # Images per epoch.
 FASHION = 8000  # of Fashion-MNIST
 CHANGED = 0.6  # fraction of these that is made similar to photographs
 REPETITIONS = 4  # of every photograph
 RENDERED, OUTLIERS = 6000, 2500
-CLASSES = len(CLASS_NAMES)
+CALIBRATION_OUTLIERS = 2000
 UNCERTAIN = 0.5  # highest confidence in a class that is right for an outlier
 
 
@@ -45,13 +45,47 @@ class Sources(NamedTuple):
     photographs: Photographs
 
 
+def ensembles(start: keras.Model, again: keras.Model | None) -> tuple[keras.Model, keras.Model]:
+    """Return the ensemble to train, and a larger one with members that keep their weights.
+
+    Without these members, the network would forget how product pictures look. Averaging a network
+    with the one it was fine-tuned from: Wortsman et al., https://arxiv.org/abs/2109.01903, there of
+    the weights, here of the outputs.
+
+    Args:
+        start: network from which the training starts.
+        again: the same network, loaded again. None if the first half of the members of `start` was
+            kept in an earlier training; it stays as it is.
+    """
+    members = networks.members_of(start) + (networks.members_of(again) if again else [])
+    members = [
+        keras.Sequential(member.layers, name=f"member_{index}")
+        for index, member in enumerate(members)
+    ]
+    images = keras.Input(photo.SHAPE)
+    outputs = [member(images) for member in members]
+    trained = keras.Model(images, mean(outputs[len(members) // 2 :]))
+    return trained, keras.Model(images, mean(outputs), name=start.name)
+
+
+def mean(outputs: list) -> Any:
+    """Return the mean of the outputs of networks; the output itself if there is only one."""
+    return keras.layers.Average()(outputs) if len(outputs) > 1 else outputs[0]
+
+
 def train(
-    model: keras.Model, sources: Sources, validation: Photographs, epochs: int, seed: int
+    model: keras.Model,
+    ensemble: keras.Model,
+    sources: Sources,
+    validation: Photographs,
+    epochs: int,
+    seed: int,
 ) -> list[dict[str, float]]:
     """Train a model and return its history, one row per epoch.
 
     Args:
-        model: a network that returns class probabilities.
+        model: the first result of ensembles(); it is trained.
+        ensemble: the second; it is validated.
         sources: training images.
         validation: held-out photographs.
         epochs: number of epochs.
@@ -77,7 +111,7 @@ def train(
             shuffle=False,
             verbose=cli.verbosity(),
         ).history
-        probabilities = predict(model, validation)
+        probabilities = predict(ensemble, validation)
         history.append(
             {
                 "epoch": epoch + 1,
@@ -98,8 +132,7 @@ def mixture(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the training images of an epoch in random order, with targets and sample weights.
 
-    The targets (N, 11) are 1 for the classes that a label stands for, and 1 in the last column for
-    an outlier.
+    The targets (N, 11) are those of photo_labels.loss().
     """
 
     def changed(images: np.ndarray) -> np.ndarray:
@@ -131,7 +164,7 @@ def mixture(
         for index in order
     ]
     photo_images = np.stack([view[rng.integers(len(view))] for view in views])
-    parts.append((changed(photo_images), photos.targets[order]))
+    parts.append((changed(photo_images), with_unknown(photos.targets)[order]))
     others = outliers(sources.images, photos.strips, OUTLIERS, rng)
     parts.append((changed(others), np.zeros((OUTLIERS, CLASSES), np.float32)))
 
@@ -139,7 +172,7 @@ def mixture(
     weights = np.ones(len(images), np.float32)
     start = len(images) - OUTLIERS - len(order)
     weights[start : start + len(order)] = balanced(photos.targets)[order]
-    is_outlier = (targets.sum(axis=1, keepdims=True) == 0).astype(np.float32)
+    is_outlier = (targets == 0).all(axis=1, keepdims=True).astype(np.float32)
     targets = np.concatenate([targets, is_outlier], axis=1)
     order = rng.permutation(len(images))
     return images[order], targets[order], weights[order]
@@ -153,42 +186,57 @@ def batches(images: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> tf.
     return dataset.batch(BATCH, drop_remainder=len(images) >= BATCH).with_options(options)
 
 
-def loss(targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Return the loss of every image (N,). For the targets, see mixture().
-
-    It is the cross-entropy of the probability of all classes that the label stands for. For an
-    outlier, it is the cross-entropy of the uniform distribution.
-    """
-    classes, is_outlier = targets[:, :CLASSES], targets[:, CLASSES]
-    log_probabilities = tf.math.log(probabilities + 1e-7)
-    uniform = -tf.reduce_mean(log_probabilities, axis=1)
-    label = -tf.math.log(tf.reduce_sum(classes * probabilities, axis=1) + 1e-7)
-    smoothing = tf.where(is_outlier > 0, 1.0, SMOOTHING)
-    return (1 - smoothing) * label + smoothing * uniform
-
-
 def accuracy(targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Return 1 for every correct prediction, else 0, (N,).
+    """Return 1 for every correct prediction, else 0, (N,). For the targets, see mixture().
 
     The most probable class has to be one that the label stands for. The confidence in an outlier
     has to be low.
     """
     correct = tf.gather(targets[:, :CLASSES], tf.argmax(probabilities, axis=1), batch_dims=1)
     low = tf.cast(tf.reduce_max(probabilities, axis=1) < UNCERTAIN, tf.float32)
-    return tf.where(targets[:, CLASSES] > 0, low, correct)
+    return tf.where(targets[:, CLASSES] > 0, low, tf.maximum(correct, 0))
 
 
 def predict(model: keras.Model, photographs: Photographs) -> np.ndarray:
-    """Return the class probabilities (N, 10) as classifier.Classifier predicts them.
-
-    They are the mean over the model inputs of a photograph and their mirror images.
-    """
-    images = np.concatenate(photographs.images)
-    outputs = [networks.predict(model, view) for view in tta.views(images, True, False)]
-    probabilities = np.mean(outputs, axis=0)
+    """Return the class probabilities (N, 10), not calibrated, as in classifier.Classifier."""
+    outputs = predict_images(model, np.concatenate(photographs.images))
     counts = [len(views) for views in photographs.images]
-    parts = np.split(probabilities, np.cumsum(counts)[:-1])
-    return np.array([photo.combined(part) for part in parts])
+    pairs = zip(np.split(outputs, np.cumsum(counts)[:-1]), photographs.whole, strict=True)
+    return np.array([photo.combined(views, whole) for views, whole in pairs])
+
+
+def predict_images(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return the mean class probabilities (N, 10) of images and their mirror images."""
+    views = tta.views(images, True, False)
+    return np.mean([networks.predict(model, view) for view in views], axis=0)
+
+
+def calibrated(
+    model: keras.Model,
+    fashion: data.Part,
+    photographs: Photographs,
+    before: calibration.Calibrations | None,
+) -> calibration.Calibrations | None:
+    """Return the calibrations of a model; None without enough photographs.
+
+    Args:
+        model: trained model.
+        fashion: validation set of Fashion-MNIST.
+        photographs: held-out photographs.
+        before: calibrations of the network from which the training started, which are kept for
+            photographs if there are too few.
+    """
+    is_other = np.array([whole is not None for whole in photographs.whole])
+    probabilities = predict(model, photographs)
+    other = calibration.fit(photographs.targets[is_other], probabilities[is_other])
+    if other is None and before is None:
+        return None
+    rng = np.random.default_rng(0)
+    things = outliers(fashion.images, photographs.strips, CALIBRATION_OUTLIERS, rng)
+    plain = calibration.fit_to_outliers(
+        fashion.labels, predict_images(model, fashion.images), predict_images(model, things)
+    )
+    return calibration.Calibrations(plain, other or before.other)
 
 
 def is_correct(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -325,7 +325,7 @@ def model_card(classifier: PhotoClassifier) -> dict[str, Any]:
         "test_accuracy": scores.get("accuracy"),
         "test_accuracy_interval": scores.get("accuracy_interval"),
         "calibration_error": scores.get("calibrated_ece"),
-        "photograph_accuracy": on_photographs.accuracy if on_photographs else None,
+        "photograph_accuracy": on_photographs.other.accuracy if on_photographs else None,
         "test_time_flips": network.flips,
         "test_time_shifts": network.shifts,
         "uncertain_test_images": scores.get("uncertain"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist import runs
+from fmnist.evaluation import metrics
 from fmnist.inference import calibration
 
 NAMES = 10
@@ -24,16 +25,16 @@ def test_certain_predictions_have_the_accuracy_and_are_as_many_as_possible():
     targets, probabilities = predictions(5000)
     fitted = calibration.fit(targets, probabilities)
     assert fitted.certain_accuracy >= calibration.CERTAIN_ACCURACY
-    assert fitted.temperature == pytest.approx(1, abs=0.1) and fitted.photographs == 5000
+    assert fitted.temperature == pytest.approx(1, abs=0.1) and fitted.images == 5000
     # The accuracy of the predictions above a confidence c is (1 + c) / 2.
-    assert fitted.least_confidence == pytest.approx(0.8, abs=0.05)
-    assert fitted.certain == pytest.approx(0.25, abs=0.05)
+    assert fitted.least_confidence == pytest.approx(0.9, abs=0.05)
+    assert fitted.certain == pytest.approx(0.125, abs=0.05)
 
 
 def test_photographs_of_several_classes_and_too_few_photographs_are_left_out():
     targets, probabilities = predictions(300)
     targets[150:, :3] = 1
-    assert calibration.fit(targets, probabilities).photographs == 150
+    assert calibration.fit(targets, probabilities).images == 150
     assert calibration.fit(targets[140:], probabilities[140:]) is None
 
 
@@ -43,14 +44,32 @@ def test_useless_predictions_are_uncertain():
     assert fitted.certain <= 2 * calibration.LEAST_CERTAIN / 300
 
 
-def test_a_calibration_is_loaded_as_it_was_saved(tmp_path):
+def test_most_outliers_are_uncertain():
+    targets, probabilities = predictions(5000)
+    outliers = predictions(1000, seed=1)[1]
+    fitted = calibration.fit_to_outliers(targets.argmax(axis=1), probabilities, outliers)
+    calibrated = metrics.calibrated(outliers, fitted.temperature).max(axis=1)
+    uncertain = np.mean(calibrated < fitted.least_confidence)
+    assert uncertain == pytest.approx(calibration.UNCERTAIN_OUTLIERS, abs=0.002)
+    assert fitted.temperature == pytest.approx(1, abs=0.1) and fitted.images == 5000
+    assert fitted.certain_accuracy > fitted.accuracy == pytest.approx(0.6, abs=0.03)
+
+
+def both():
+    targets, probabilities = predictions(200)
+    plain = calibration.fit_to_outliers(targets.argmax(axis=1), probabilities, probabilities)
+    return calibration.Calibrations(plain, calibration.fit(targets, probabilities))
+
+
+def test_calibrations_are_loaded_as_they_were_saved(tmp_path):
     assert calibration.load(tmp_path) is None
-    fitted = calibration.fit(*predictions(200))
-    calibration.save(tmp_path, fitted)
-    assert calibration.load(tmp_path) == fitted
+    calibration.save(tmp_path, both())
+    assert calibration.load(tmp_path) == both()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"temperature": 0}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "null", '{"plain": 1}', '{"plain": {}, "other": {}}', "[" * 100_000]
+)
 def test_a_corrupt_file_is_one_line(tmp_path, content):
     (tmp_path / calibration.FILE).write_text(content)
     with pytest.raises(runs.RunError, match="photos.json is corrupt") as caught:
@@ -58,8 +77,10 @@ def test_a_corrupt_file_is_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_values_out_of_range_are_rejected(tmp_path):
-    calibration.save(tmp_path, calibration.fit(*predictions(200))._replace(temperature=100))
+@pytest.mark.parametrize("kind", ["plain", "other"])
+def test_values_out_of_range_are_rejected(tmp_path, kind):
+    wrong = getattr(both(), kind)._replace(temperature=100)
+    calibration.save(tmp_path, both()._replace(**{kind: wrong}))
     with pytest.raises(runs.RunError, match="out of range"):
         calibration.load(tmp_path)
-    assert json.loads((tmp_path / calibration.FILE).read_text())["temperature"] == 100
+    assert json.loads((tmp_path / calibration.FILE).read_text())[kind]["temperature"] == 100

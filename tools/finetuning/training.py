@@ -45,21 +45,23 @@ class Sources(NamedTuple):
     photographs: Photographs
 
 
-def ensembles(start: keras.Model, again: keras.Model | None) -> tuple[keras.Model, keras.Model]:
-    """Return the ensemble to train, and a larger one with members that keep their weights.
+def ensembles(start: keras.Model, again: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Return the networks to train as an ensemble, and together with those that stay as they are.
 
-    Without these members, the network would forget how product pictures look. Averaging a network
-    with the one it was fine-tuned from: Wortsman et al., https://arxiv.org/abs/2109.01903, there of
-    the weights, here of the outputs.
+    The first half of the members of an ensemble stays as it is. A single network is trained beside
+    itself. Otherwise, the network would forget how product pictures look. Averaging with the
+    network from which the training started: Wortsman et al., https://arxiv.org/abs/2109.01903,
+    there of the weights, here of the outputs.
 
     Args:
         start: network from which the training starts.
-        again: the same network, loaded again. None if the first half of the members of `start` was
-            kept in an earlier training; it stays as it is.
+        again: the same network, loaded again.
     """
-    members = networks.members_of(start) + (networks.members_of(again) if again else [])
+    members = networks.members_of(start)
+    if len(members) == 1:
+        members += networks.members_of(again)
     members = [
-        keras.Sequential(member.layers, name=f"member_{index}")
+        keras.Sequential(member.layers, name=f"{start.name}_{index}")
         for index, member in enumerate(members)
     ]
     images = keras.Input(photo.SHAPE)

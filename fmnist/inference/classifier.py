@@ -26,6 +26,7 @@ IMAGES_PER_CALL = 32  # of a compiled predictor
 FEW = 4  # images that a compiled predictor classifies one by one
 TOP_K = 3
 OUT_OF_DISTRIBUTION = "out of distribution: unlike the training images, or low confidence"
+NOVEL = "out of distribution: unlike photographs of clothes, shoes and bags"
 LOW_CONFIDENCE = "low confidence: photograph one item from the front, or one shoe from the side"
 OUTLINE_CELLS = 64  # the outline of an item is drawn on a grid of as many cells per edge
 
@@ -101,9 +102,13 @@ class Classifier(NamedTuple):
                 is_plain = converted.whole is None
                 settings = self.on_photographs.plain if is_plain else self.on_photographs.other
                 [probabilities] = metrics.calibrated(probabilities[None], settings.temperature)
-                uncertain = probabilities.max() < settings.least_confidence
-                if uncertain:
+                is_novel = not is_plain and converted.whole.is_novel
+                is_low = probabilities.max() < settings.least_confidence
+                if is_novel:
+                    warnings.append(NOVEL)
+                elif is_low:
                     warnings.append(LOW_CONFIDENCE)
+                uncertain = is_novel or is_low
             else:
                 if self.known is not None and ood.is_novel(
                     self.known, converted.images[:1], probabilities[None]

@@ -51,8 +51,22 @@ NO_OBJECT = "no item was found; photograph one item on a plain background of ano
 BEYOND_EDGE = "the item extends beyond the picture; photograph it with background on all sides"
 SEVERAL_OBJECTS = "the picture shows several items; photograph a single one"
 WHOLE = 0.0, 0.0, 1.0, 1.0
+
+
+class Whole(NamedTuple):
+    """The prediction for a whole photograph.
+
+    Attributes:
+        probabilities: class probabilities (10,), not calibrated.
+        is_novel: whether the photograph is unlike those of clothes, shoes and bags.
+    """
+
+    probabilities: np.ndarray
+    is_novel: bool
+
+
 Segment = Callable[[np.ndarray], np.ndarray]  # see segmentation.load()
-ClassifyWhole = Callable[[np.ndarray], np.ndarray]  # see whole_photo.load()
+ClassifyWhole = Callable[[np.ndarray], Whole]  # see whole_photo.load()
 
 
 class Photo(NamedTuple):
@@ -63,7 +77,7 @@ class Photo(NamedTuple):
         images: (N, 28, 28, 1) float32 in [0, 1], the model inputs; none if no item was found.
         mask: (height, width) bool, the item; None if none was found, and for a finished image.
         warnings: what may be wrong with the picture, and what to do.
-        whole: class probabilities (10,) of the whole photograph; None if nothing predicted them.
+        whole: prediction for the whole photograph; None without it.
         area: left, top, right and bottom of `picture` in the file, as fractions.
     """
 
@@ -71,7 +85,7 @@ class Photo(NamedTuple):
     images: np.ndarray
     mask: np.ndarray | None
     warnings: list[str]
-    whole: np.ndarray | None = None
+    whole: Whole | None = None
     area: tuple[float, float, float, float] = WHOLE
 
 
@@ -142,14 +156,14 @@ def convert(
     return Photo(picture, np.stack(images), mask, warnings_of(mask), whole)
 
 
-def combined(outputs: np.ndarray, whole: np.ndarray | None) -> np.ndarray:
+def combined(outputs: np.ndarray, whole: Whole | None) -> np.ndarray:
     """Return the class probabilities (10,) of a Photo: the mean of all predictions.
 
     Args:
         outputs: predictions for its model inputs, (1 or 2, 10).
-        whole: prediction for the whole photograph, (10,); None without it.
+        whole: prediction for the whole photograph; None without it.
     """
-    return np.mean(outputs if whole is None else [*outputs, whole], axis=0)
+    return np.mean(outputs if whole is None else [*outputs, whole.probabilities], axis=0)
 
 
 def warnings_of(mask: np.ndarray) -> list[str]:

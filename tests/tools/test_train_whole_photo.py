@@ -37,8 +37,8 @@ def random_weights(seed=0):
             convolution(f"{name}.depthwise", f"{name}.bn1", expanded, 1, size, size)
             convolution(f"{name}.project", f"{name}.bn2", filters, expanded, 1, 1)
             channels = filters
-    convolution("head", "bn1", efficientnet.FEATURES, channels, 1, 1)
-    arrays["_fc.weight"] = rng.normal(0, 0.01, (1000, efficientnet.FEATURES)).astype(np.float32)
+    convolution("head", "bn1", whole_photo.FEATURES, channels, 1, 1)
+    arrays["_fc.weight"] = rng.normal(0, 0.01, (1000, whole_photo.FEATURES)).astype(np.float32)
     arrays["_fc.bias"] = rng.normal(0, 0.1, 1000).astype(np.float32)
     return arrays
 
@@ -71,17 +71,19 @@ def test_the_trained_network_is_loaded_and_classifies(
     monkeypatch.setattr(whole_photo, "SIDE", 64)
     monkeypatch.setattr(training, "SIDE", 64)
     monkeypatch.setattr(efficientnet, "read_weights", lambda path: random_weights())
-    output = tmp_path / "new/model.keras"
-    command = [str(photos), "--output", str(output), "--epochs", "200"]
+    output = tmp_path / "new"
+    command = [str(photos), "--output-dir", str(output), "--epochs", "200"]
     assert train_whole_photo.main(command) == 0
     out = capsys.readouterr().out
     assert "16 to train on, 4 held out" in out and f"Saved {output}" in out
-    classify = whole_photo.load(output.parent)
+    classify = whole_photo.load(output)
     for index in range(4):
         picture = np.asarray(Image.open(photos / f"{index}.png"))
         # The photographs do not show how the other classes differ.
-        trouser, bag = classify(picture)[[1, 8]]
-        assert (trouser > bag) == (index % 2 == 0)
+        whole = classify(picture)
+        trouser, bag = whole.probabilities[[1, 8]]
+        assert (trouser > bag) == (index % 2 == 0) and not whole.is_novel
+    assert classify(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)).is_novel
 
 
 def test_the_weights_give_the_same_features_as_separate_batch_normalisation():
@@ -98,12 +100,12 @@ def test_the_weights_give_the_same_features_as_separate_batch_normalisation():
     expected = (expected - arrays["bn0.running_mean"]) / np.sqrt(arrays["bn0.running_var"] + 1e-3)
     expected = (arrays["bn0.weight"] * expected + arrays["bn0.bias"]).clip(0, 6)
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert network(pixels).shape == (2, efficientnet.FEATURES)
+    assert network(pixels).shape == (2, whole_photo.FEATURES)
 
 
 def test_the_last_layer_starts_from_the_similar_classes_of_imagenet():
     arrays = random_weights()
-    features = np.random.default_rng(0).random((5, efficientnet.FEATURES)).astype(np.float32)
+    features = np.random.default_rng(0).random((5, whole_photo.FEATURES)).astype(np.float32)
     logits = features @ arrays["_fc.weight"].T + arrays["_fc.bias"]
     similar = [list(training.SIMILAR[name]) for name in CLASS_NAMES]
     expected = np.stack([logits[:, indices].mean(axis=1) for indices in similar], axis=1)
@@ -124,8 +126,8 @@ def test_other_weights_are_rejected():
 
 def test_missing_packages_and_files_are_one_line(photos, tmp_path, capsys, monkeypatch):
     def one_line(*options):
-        output = tmp_path / "model.keras"
-        assert train_whole_photo.main([str(photos), "--output", str(output), *options]) == 1
+        output = tmp_path / "new"
+        assert train_whole_photo.main([str(photos), "--output-dir", str(output), *options]) == 1
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and "Traceback" not in err and not output.exists()
         return err

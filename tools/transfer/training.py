@@ -6,15 +6,15 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from keras import layers
+from sklearn.decomposition import PCA
 
 from fmnist import cli
 from fmnist.evaluation import metrics
 from fmnist.inference.labelled_photos import Labelled
-from fmnist.inference.whole_photo import SIDE, resized
+from fmnist.inference.whole_photo import FEATURES, SIDE, Known, resized
 from fmnist.progress import track
 from fmnist.source import CLASS_NAMES
 from fmnist.training import composites, photo_labels
-from tools.transfer.efficientnet import FEATURES
 
 BATCH = 128
 LEARNING_RATE, WEIGHT_DECAY = 3e-4, 0.01
@@ -22,6 +22,7 @@ DROPOUT = 0.3  # of the features
 VIEWS = 4  # random views of every photograph, besides itself and its mirror image
 COMPOSITES = 2000  # images of Fashion-MNIST in random colours, pasted on pieces of photographs
 FEATURES_BATCH = 32
+COMPONENTS = 128  # principal components of the features
 # The classes of ImageNet that are most similar to each class of Fashion-MNIST. The last layer
 # starts from their mean weights.
 SIMILAR = {
@@ -40,7 +41,7 @@ Extract = Callable[[Sequence[np.ndarray]], np.ndarray]  # see extractor()
 
 
 def extractor(backbone: keras.Model) -> Extract:
-    """Return a function of pictures (height, width, 3) uint8 that returns features (N, 1280)."""
+    """Return a function of pictures, (height, width, 3) uint8: their features (N, FEATURES)."""
 
     def extract(pictures: Sequence[np.ndarray]) -> np.ndarray:
         starts = range(0, len(pictures), FEATURES_BATCH)
@@ -55,7 +56,7 @@ class TrainingSet(NamedTuple):
     """What the last layer learns from.
 
     Attributes:
-        features: (N, 1280).
+        features: (N, FEATURES).
         targets: (N, 11), see photo_labels.loss().
         weights: sample weights (N,).
     """
@@ -104,7 +105,7 @@ def random_view(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def last_layer(arrays: dict[str, np.ndarray]) -> keras.Sequential:
-    """Return the last layer, features (N, 1280) to class probabilities (N, 10), with dropout.
+    """Return the last layer, features (N, FEATURES) to class probabilities (N, 10), with dropout.
 
     Args:
         arrays: result of efficientnet.read_weights().
@@ -146,8 +147,21 @@ def accuracy(head: keras.Sequential, features: np.ndarray, targets: np.ndarray) 
 
     Args:
         head: result of last_layer().
-        features: (N, 1280).
+        features: (N, FEATURES).
         targets: (N, 10), see photo_labels.targets_of().
     """
     predicted = head.predict_on_batch(features).argmax(axis=1)
     return float(targets[np.arange(len(targets)), predicted].mean())
+
+
+def known_features(features: np.ndarray, held_out: np.ndarray) -> Known:
+    """Return the statistics of the features of photographs.
+
+    Args:
+        features: features of the photographs to train on, (N, FEATURES).
+        held_out: those of the validation set, (M, FEATURES). None of them is novel.
+    """
+    pca = PCA(min(COMPONENTS, len(features)), svd_solver="covariance_eigh").fit(features)
+    known = Known(pca.mean_, pca.components_, np.array(np.inf))
+    limit = known.error(held_out).max()
+    return Known(*(np.asarray(array, np.float32) for array in known._replace(limit=limit)))

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from sklearn import datasets
+from sklearn.decomposition import PCA
 
 from fmnist import runs
 from fmnist.inference import photo, whole_photo
@@ -12,14 +14,34 @@ def classify():
 
 @pytest.mark.parametrize("size", [(1, 1), (160, 90), (3, 160)])
 def test_a_picture_of_any_shape_is_classified(classify, size):
-    probabilities = classify(np.zeros((*size, 3), np.uint8))
+    probabilities = classify(np.zeros((*size, 3), np.uint8)).probabilities
     assert probabilities.shape == (10,) and probabilities.min() >= 0
     assert probabilities.sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_mirrored_picture_is_classified_alike(classify):
     picture = np.random.default_rng(0).integers(0, 256, (120, 90, 3), np.uint8)
-    np.testing.assert_allclose(classify(picture), classify(picture[:, ::-1]), atol=1e-5)
+    first, second = (classify(p).probabilities for p in (picture, picture[:, ::-1]))
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_pictures_of_other_things_are_novel(classify):
+    """Sample pictures of scikit-learn, and generated pictures."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (120, 160, 3), np.uint8)
+    checks = np.kron(rng.integers(0, 2, (6, 8, 1)), np.full((20, 20, 3), 255)).astype(np.uint8)
+    for picture in (*datasets.load_sample_images().images, noise, checks):
+        assert classify(picture).is_novel
+
+
+def test_the_error_is_that_of_the_reconstruction():
+    rng = np.random.default_rng(0)
+    features = rng.random((50, whole_photo.FEATURES)) @ np.diag(rng.random(whole_photo.FEATURES))
+    pca = PCA(5).fit(features)
+    known = whole_photo.Known(pca.mean_, pca.components_, np.array(1))
+    rest = features - pca.inverse_transform(pca.transform(features))
+    expected = np.linalg.norm(rest, axis=1) / np.linalg.norm(features, axis=1)
+    np.testing.assert_allclose(known.error(features), expected, rtol=1e-6)
 
 
 def test_a_missing_or_other_network_is_one_line(tmp_path):
@@ -27,6 +49,30 @@ def test_a_missing_or_other_network_is_one_line(tmp_path):
         whole_photo.load(tmp_path)
     with pytest.raises(runs.RunError, match="not a model for whole photographs"):
         whole_photo.load(runs.BEST)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None])
+def test_missing_or_corrupt_features_are_one_line(tmp_path, content):
+    path = tmp_path / whole_photo.KNOWN
+    message = "missing"
+    if content is not None:
+        path.write_bytes(content)
+        message = "features.npz is corrupt"
+    with pytest.raises(runs.RunError, match=message) as caught:
+        whole_photo.load_known(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_of_another_network_are_one_line(tmp_path):
+    known = whole_photo.load_known(whole_photo.FOLDER / whole_photo.KNOWN)
+    for wrong in (
+        known._replace(mean=known.mean[:-1]),
+        known._replace(limit=np.array(np.nan)),
+        known._replace(components=known.components[:, :-1]),
+    ):
+        np.savez(tmp_path / "wrong.npz", **wrong._asdict())
+        with pytest.raises(runs.RunError, match="wrong.npz is corrupt"):
+            whole_photo.load_known(tmp_path / "wrong.npz")
 
 
 def segment(picture):
@@ -39,7 +85,7 @@ def no_prediction(picture):
 
 
 def test_the_whole_photograph_is_classified_unless_the_background_is_plain():
-    prediction = np.eye(10)[3]
+    prediction = photo.Whole(np.eye(10)[3], False)
     cluttered = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     converted = photo.convert(cluttered, segment, lambda picture: prediction)
     assert len(converted.images) == 1 and converted.whole is prediction
@@ -59,4 +105,6 @@ def test_all_predictions_count_alike():
     outputs = np.eye(10)[:2]
     np.testing.assert_allclose(photo.combined(outputs[:1], None), np.eye(10)[0])
     np.testing.assert_allclose(photo.combined(outputs, None)[:2], 1 / 2)
-    np.testing.assert_allclose(photo.combined(outputs, np.eye(10)[2])[:3], 1 / 3)
+    np.testing.assert_allclose(
+        photo.combined(outputs, photo.Whole(np.eye(10)[2], False))[:3], 1 / 3
+    )

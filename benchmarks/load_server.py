@@ -152,7 +152,7 @@ def resident_megabytes(process: int) -> float:
 
 
 def cluttered(image: np.ndarray, rng: np.random.Generator) -> bytes:
-    """Return a JPEG of 640 × 480 pixels: an item before a colourful pattern.
+    """Return a JPEG of 640 × 480 pixels: an item in front of a colourful pattern.
 
     Args:
         image: (28, 28) in [0, 1].

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure_speed import ROOT
+from benchmarks.real_photos import with_single_classes
 from fmnist import atomic_io, cli, runs, runtime
 from fmnist.source import CLASS_NAMES
 
@@ -86,8 +87,14 @@ def trained(kind: str, seed: int, training: str, runs_dir: Path) -> Path:
     if kind != "tuned":
         settings = {"recipe": kind, "val_size": VAL_SIZE, "seed": seed}
         return train_cnn.train_or_resume(TrainConfig(**settings, runs_dir=str(runs_dir), name=name))
-    if not runs.is_finished(runs_dir / name):
-        start = trained("photo", seed, training, runs_dir)
+    start = trained("photo", seed, training, runs_dir)
+    if runs.is_finished(runs_dir / name):
+        config = runs.load_config(runs_dir / name)
+        if (config["photographs"], config["init_from"]) != (training, str(start)):
+            raise runs.RunError(
+                f"{runs_dir / name} was trained on other photographs; choose another --runs-dir"
+            )
+    else:
         options = [training, "--run", str(start), "--seed", str(seed)]
         options += ["--runs-dir", str(runs_dir), "--name", name]
         finetune_photos.finetune(finetune_photos.parse_options(options))
@@ -113,8 +120,8 @@ def table(record: dict[str, Any]) -> str:
         cells = []
         for name in names:
             values = [100 * scores[name] for scores in by_seed.values()]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
+            deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1f}{deviation}")
         lines.append(f"| {row} | {' | '.join(cells)} | {len(by_seed)} |")
     return "\n".join(lines)
 
@@ -152,10 +159,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_options(argv)
 
     def work() -> None:
-        from fmnist.inference import labelled_photos
-
         atomic_io.check_writable(options.output_dir)
-        pictures = labelled_photos.load(Path(options.labelled))
+        pictures = with_single_classes(Path(options.labelled))
         runtime.configure_tensorflow(concurrent_operations=2)
         photos = converted([picture.path for picture in pictures])
         labels = np.array([picture.classes[0] for picture in pictures])

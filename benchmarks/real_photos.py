@@ -56,6 +56,14 @@ class Results(NamedTuple):
     seconds: np.ndarray
 
 
+def with_single_classes(folder: Path) -> list[Labelled]:
+    """Return the labelled pictures of a folder. Raises LabelError if a label is not one class."""
+    pictures = labelled_photos.load(folder)
+    if any(len(picture.classes) != 1 for picture in pictures):
+        raise labelled_photos.LabelError("every label must be a single class, not shoe")
+    return pictures
+
+
 def measure(paths: Sequence[Path], classifier: Any) -> Results:
     """Return the predictions of a classifier.PhotoClassifier. Raises PhotoError, OSError.
 
@@ -165,18 +173,35 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def class_table(labels: np.ndarray, sets: np.ndarray, probabilities: np.ndarray) -> str:
-    """Return the accuracy by class and set as a Markdown table, with the number of pictures."""
-    names = list(dict.fromkeys(sets))
-    correct = is_correct(labels, probabilities)
-    lines = [f"| class | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+def class_scores(
+    labels: np.ndarray, sets: np.ndarray, probabilities: np.ndarray
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the numbers of pictures and of correct predictions by class and set."""
+    correct, found = is_correct(labels, probabilities), {}
     for label, class_name in enumerate(CLASS_NAMES):
-        cells = []
-        for name in names:
+        for name in dict.fromkeys(sets):
             chosen = (sets == name) & (labels == label)
-            cells.append(
-                f"{100 * correct[chosen].mean():.0f} % of {chosen.sum()}" if chosen.any() else "–"
-            )
+            if chosen.any():
+                counts = {"pictures": int(chosen.sum()), "correct": int(correct[chosen].sum())}
+                found.setdefault(class_name, {})[str(name)] = counts
+    return found
+
+
+def class_table(record: dict[str, Any]) -> str:
+    """Return the accuracy by class and set as a Markdown table, with the number of pictures."""
+    names = list(dict.fromkeys(row["set"] for row in record["sets"]))
+    lines = [
+        f"| accuracy | {' | '.join(name or 'all' for name in names)} |",
+        f"|---|{'---|' * len(names)}",
+    ]
+    for class_name, by_set in record["classes"].items():
+        cells = [
+            f"{100 * by_set[name]['correct'] / by_set[name]['pictures']:.0f} % "
+            f"of {by_set[name]['pictures']}"
+            if name in by_set
+            else "–"
+            for name in names
+        ]
         lines.append(f"| {class_name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -239,7 +264,7 @@ def wrong_figure(photos: Sequence[Photo], titles: Sequence[str]) -> Figure:
             picture.contour(photo.mask, [0.5], colors="#ee3377", linewidths=1)
         picture.set_title(title, fontsize=7, loc="left")
         if len(photo.images):
-            model_input.imshow(photo.images[0, ..., 0], cmap="gray", vmin=0, vmax=1)
+            model_input.imshow(photo.images[-1, ..., 0], cmap="gray", vmin=0, vmax=1)
     return figure
 
 
@@ -334,9 +359,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         output = Path(options.output_dir)
         atomic_io.check_writable(output)
-        pictures = labelled_photos.load(Path(options.folder))
-        if any(len(picture.classes) != 1 for picture in pictures):
-            raise labelled_photos.LabelError("every label must be a single class, not shoe")
+        pictures = with_single_classes(Path(options.folder))
         others = sample_pictures()
         if options.no_clothes:
             others = sorted(path for path in Path(options.no_clothes).rglob("*") if path.is_file())
@@ -353,6 +376,7 @@ def main(argv: list[str] | None = None) -> int:
         sets = np.array([picture.set for picture in pictures])
         record = {
             "sets": [{"set": name, "kind": kind, **row} for (name, kind), row in rows.items()],
+            "classes": class_scores(labels, sets, results.probabilities),
             "run": short(classifier.photographs.run),
             "commit": runs.commit(),
             "processor": runtime.processor(),
@@ -368,7 +392,7 @@ def main(argv: list[str] | None = None) -> int:
             certain = [path.name for path, flag in zip(others, uncertain, strict=True) if not flag]
             print(f"Other things that are not uncertain: {', '.join(certain[:20]) or 'none'}\n")
         atomic_io.write_json(output / "results.json", record)
-        print(f"{table(record)}\n\n{class_table(labels, sets, results.probabilities)}\n")
+        print(f"{table(record)}\n\n{class_table(record)}\n")
         print(f"Saved {output}/results.json, confusion_matrix.png, coverage.png and wrong.png")
 
     return cli.exit_code("real_photos.py", work)

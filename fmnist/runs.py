@@ -100,7 +100,18 @@ def create(runs_dir: str | Path, name: str | None, config: dict[str, Any]) -> Pa
             f"{Path(runs_dir) / stem} cannot be created ({error.strerror}); choose another "
             "--runs-dir"
         ) from None
-    raise RunError(f"{Path(runs_dir) / stem} exists already; choose another --name or --runs-dir")
+    raise exists_already(Path(runs_dir) / stem)
+
+
+def check_new(runs_dir: Path, name: str | None) -> None:
+    """Raise RunError if a run directory of this name exists. None has no name yet."""
+    if name and os.path.lexists(runs_dir / name):
+        raise exists_already(runs_dir / name)
+
+
+def exists_already(run: Path) -> RunError:
+    """Return the error for the name of a run that exists."""
+    return RunError(f"{run} exists already; choose another --name or --runs-dir")
 
 
 @contextlib.contextmanager
@@ -436,12 +447,19 @@ def check_file(path: Path) -> None:
     """
     if not path.is_file():
         problem = "not a file" if os.path.lexists(path) else "missing"
-        raise RunError(f"{path} is {problem}. {TRAIN_AGAIN}")
+        raise RunError(f"{path} is {problem}. {advice(path)}")
 
 
 def corrupt(path: Path, reason: str) -> RunError:
     """Return the error for a corrupt file that only another training can replace."""
-    return RunError(f"{path} is corrupt ({reason}). {TRAIN_AGAIN}")
+    return RunError(f"{path} is corrupt ({reason}). {advice(path)}")
+
+
+def advice(path: Path) -> str:
+    """Return how to replace a missing or corrupt file."""
+    if PRETRAINED in path.parents:
+        return "It is part of the project: restore it, for example with git checkout"
+    return TRAIN_AGAIN
 
 
 def unreadable_model(run: Path, error: Exception) -> RunError:

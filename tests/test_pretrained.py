@@ -1,6 +1,7 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 
 import evaluate_model
@@ -71,12 +72,19 @@ def test_the_segmentation_network_is_small_and_has_the_current_architecture():
 
 
 def test_the_network_for_whole_photographs_has_the_current_architecture():
+    """Its features were compared with those of the original in PyTorch."""
     path = whole_photo.FOLDER / runs.MODEL
     assert path.stat().st_size <= 14_000_000
+    files = {path.name for path in whole_photo.FOLDER.iterdir()}
+    assert files == {"README.md", runs.MODEL, whole_photo.STATISTICS}
     saved, current = keras.models.load_model(path), backbone(whole_photo.SIDE)
     kinds = [type(layer) for layer in current.layers] + [keras.layers.Dense]
     assert [type(layer) for layer in saved.layers] == kinds
     assert saved.count_params() == current.count_params() + 10 * (whole_photo.FEATURES + 1)
+    current.set_weights(saved.get_weights()[:-2])
+    pixels = np.random.default_rng(0).random((1, *saved.input_shape[1:]), np.float32)
+    features = keras.Model(saved.input, saved.layers[-1].input)(pixels)
+    np.testing.assert_allclose(current(pixels), features, atol=1e-5)
 
 
 @pytest.mark.slow

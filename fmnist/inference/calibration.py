@@ -6,7 +6,6 @@ two calibrations.
 """
 
 import json
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +54,10 @@ class Calibrations(NamedTuple):
 
 
 def fit(targets: np.ndarray, probabilities: np.ndarray) -> Calibration | None:
-    """Return the calibration on held-out photographs; None if there are too few.
+    """Return the calibration on held-out photographs; None with fewer than LEAST_PHOTOGRAPHS.
 
-    The limit is the lowest with which the certain predictions have CERTAIN_ACCURACY.
+    The limit is the lowest with which the certain predictions have CERTAIN_ACCURACY; if there is
+    none, the LEAST_CERTAIN most confident predictions are certain.
 
     Args:
         targets: 1 for the classes that a label stands for, else 0, (N, 10). Photographs whose label
@@ -143,7 +143,7 @@ def load(run: Path) -> Calibrations | None:
                 raise ValueError("the temperature or the least confidence is out of range")
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise runs.RunError(
-            f"{path} is corrupt ({cli.one_line(error)}); train again: "
-            f"python -m tools.finetune_photos PHOTOS --run {shlex.quote(str(run))}"
+            f"{path} is corrupt ({cli.one_line(error)}); train again from another run: "
+            "python -m tools.finetune_photos PHOTOS --run pretrained/best"
         ) from None
     return saved

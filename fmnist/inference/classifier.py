@@ -251,7 +251,7 @@ def prediction(converted: photo.Photo, outcome: Outcome) -> dict[str, Any]:
         "top_k": top_k,
         **common,
         "probabilities": dict(zip(CLASS_NAMES, rounded, strict=True)),
-        "model_input": data_url(converted.images[0]),
+        "model_input": data_url(converted.images[-1]),
     }
 
 

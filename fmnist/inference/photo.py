@@ -53,7 +53,7 @@ SEVERAL_OBJECTS = "the picture shows several items; photograph a single one"
 WHOLE = 0.0, 0.0, 1.0, 1.0
 
 
-class Whole(NamedTuple):
+class WholePrediction(NamedTuple):
     """The prediction for a whole photograph.
 
     Attributes:
@@ -66,7 +66,7 @@ class Whole(NamedTuple):
 
 
 Segment = Callable[[np.ndarray], np.ndarray]  # see segmentation.load()
-ClassifyWhole = Callable[[np.ndarray], Whole]  # see whole_photo.load()
+ClassifyWhole = Callable[[np.ndarray], WholePrediction]  # see whole_photo.load()
 
 
 class Photo(NamedTuple):
@@ -74,7 +74,8 @@ class Photo(NamedTuple):
 
     Attributes:
         picture: (height, width, 3) uint8, upright and reduced.
-        images: (N, 28, 28, 1) float32 in [0, 1], the model inputs; none if no item was found.
+        images: (N, 28, 28, 1) float32 in [0, 1], the model inputs; none if no item was found. The
+            last one belongs to the mask.
         mask: (height, width) bool, the item; None if none was found, and for a finished image.
         warnings: what may be wrong with the picture, and what to do.
         whole: prediction for the whole photograph; None without it.
@@ -85,7 +86,7 @@ class Photo(NamedTuple):
     images: np.ndarray
     mask: np.ndarray | None
     warnings: list[str]
-    whole: Whole | None = None
+    whole: WholePrediction | None = None
     area: tuple[float, float, float, float] = WHOLE
 
 
@@ -96,7 +97,7 @@ class CutOut(NamedTuple):
         image: model input (28, 28, 1).
         mask: (height, width) bool, the item; may be empty.
         is_reliable: whether the background is smooth, and the item stands out from it.
-        is_plain: whether it is so smooth that no other method can do better.
+        is_plain: whether, in addition, the surface explains more than PLAIN of the border.
     """
 
     image: np.ndarray
@@ -130,8 +131,9 @@ def convert(
 ) -> Photo:
     """Return the Photo of a picture (height, width, 3), uint8.
 
-    On a plain background, the smooth background cuts out the item. Otherwise, so does the
-    segmentation network, and the network for whole photographs predicts the class. A picture of
+    Plain background: the smooth surface alone cuts out the item. Smooth background: the surface and
+    the segmentation network do. Cluttered background: the segmentation network alone does. Unless
+    the background is plain, the network for whole photographs predicts the class, too. A picture of
     28 × 28 pixels counts as cut out already: only its background is made black.
 
     Args:
@@ -156,7 +158,7 @@ def convert(
     return Photo(picture, np.stack(images), mask, warnings_of(mask), whole)
 
 
-def combined(outputs: np.ndarray, whole: Whole | None) -> np.ndarray:
+def combined(outputs: np.ndarray, whole: WholePrediction | None) -> np.ndarray:
     """Return the class probabilities (10,) of a Photo: the mean of all predictions.
 
     Args:

@@ -37,6 +37,7 @@ def load(folder: Path = FOLDER) -> Callable[[np.ndarray], np.ndarray]:
 def segmenter(network: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that segments a picture with a network, see segment()."""
     compiled = tf.function(network, input_signature=[tf.TensorSpec((1, SIDE, SIDE, 3))])
+    compiled.get_concrete_function()  # compiles it, so that the first picture takes no longer
     return functools.partial(segment, lambda pixels: compiled(pixels).numpy())
 
 

@@ -15,7 +15,7 @@ from fmnist.training import shoes
 
 CLASSES = len(CLASS_NAMES)
 HELD_OUT = 0.2  # fraction of the photographs that are the validation set
-BALANCE = 0.75  # exponent of the number of photographs with a label, in their weight
+BALANCE = 0.75  # see balanced()
 SMOOTHING = 0.05  # label smoothing
 
 
@@ -83,15 +83,18 @@ def with_unknown(targets: np.ndarray) -> np.ndarray:
     """Return targets (N, 10) with -1 for the classes of which there are no photographs.
 
     The photographs do not show how such a class differs from the others. If they were examples
-    against it, the network would hardly predict it any more.
+    against it, the network would hardly predict it any more. Photographs with a single label have
+    only examples against other classes, and keep their targets.
     """
+    if len(np.unique(targets, axis=0)) == 1:
+        return targets
     return np.where(targets.any(axis=0), targets, -1).astype(np.float32)
 
 
 def balanced(targets: np.ndarray) -> np.ndarray:
     """Return sample weights (N,) with mean 1, so that rare labels count more.
 
-    The weight is a power of the number of photographs with the label, see BALANCE.
+    The weight is proportional to the number of photographs with the label to the power of -BALANCE.
     """
     _, label, counts = np.unique(targets, axis=0, return_inverse=True, return_counts=True)
     weights = counts[label.ravel()] ** -BALANCE
@@ -101,13 +104,13 @@ def balanced(targets: np.ndarray) -> np.ndarray:
 def loss(targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Return the loss of every image (N,).
 
-    It is the cross-entropy of the probability of all classes that the label stands for, among the
-    classes that the label can exclude. For an outlier, it is the cross-entropy of the uniform
-    distribution.
+    It is the cross-entropy of the probability of all classes that the label stands for, normalised
+    over the classes of which there are examples. For an outlier, it is the cross-entropy of the
+    uniform distribution.
 
     Args:
-        targets: (N, 11); 1 for the classes that the label stands for, -1 for those that it cannot
-            exclude, and 1 in the last column for an outlier.
+        targets: (N, 11); 1 for the classes that the label stands for, -1 for those without examples
+            (see with_unknown()), else 0; 1 in the last column for an outlier.
         probabilities: (N, 10).
     """
     classes, is_outlier = targets[:, :CLASSES], targets[:, CLASSES]

@@ -553,8 +553,21 @@ def test_the_parts_of_the_classification_of_photographs_are_compared(tmp_path, c
     assert photo_ablation.table(record) in out and out.count(" ± 0.0 |") == 15
 
 
-def test_labels_of_several_classes_are_rejected_in_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("arguments", [[], ["photographs"]], ids=["real_photos", "photo_ablation"])
+def test_labels_of_several_classes_are_rejected_in_one_line(tmp_path, capsys, arguments):
     (tmp_path / "labels.csv").write_text("file,label\n0.png,shoe\n")
-    assert real_photos.main([str(tmp_path), "--output-dir", str(tmp_path / "out")]) == 1
+    benchmark = photo_ablation if arguments else real_photos
+    command = [str(tmp_path), *arguments, "--output-dir", str(tmp_path / "out")]
+    assert benchmark.main(command) == 1
     err = capsys.readouterr().err
     assert "single class" in err and err.count("\n") == 1
+
+
+def test_a_network_trained_on_other_photographs_is_not_compared(tmp_path, monkeypatch):
+    run = runs.create(tmp_path, "tuned-0", {"photographs": "others", "init_from": "photo-0"})
+    (run / runs.MODEL).touch()
+    runs.finish(run)
+    monkeypatch.setattr(train_cnn, "train_or_resume", lambda config: "photo-0")
+    assert photo_ablation.trained("tuned", 0, "others", tmp_path) == run
+    with pytest.raises(runs.RunError, match="other photographs"):
+        photo_ablation.trained("tuned", 0, "photographs", tmp_path)

@@ -118,6 +118,20 @@ def test_a_prediction_is_correct_for_any_class_of_the_label():
     np.testing.assert_array_equal(training.accuracy(targets, probabilities), [1, 0, 1])
 
 
+@pytest.mark.slow
+def test_without_enough_photographs_the_run_has_no_calibration(
+    synthetic_dataset, photos, short, tmp_path, capsys
+):
+    first = start(tmp_path)
+    command = [str(photos), "--run", str(first), "--runs-dir", str(tmp_path), "--name", "tuned"]
+    assert finetune_photos.main([*command, "--epochs", "1"]) == 0
+    assert "are not calibrated" in capsys.readouterr().out
+    assert calibration.load(tmp_path / "tuned") is None
+    # The name is rejected before the photographs are read.
+    command[0] = str(tmp_path / "none")
+    assert "exists already" in one_line(command, capsys)
+
+
 def one_line(argv, capsys):
     assert finetune_photos.main([str(argument) for argument in argv]) == 1
     err = capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_a_prediction_has_the_fields_of_predict_image_json(client, classifier):
     assert list(result["probabilities"]) == list(source.CLASS_NAMES)
     png_file = base64.b64decode(result["model_input"].partition(",")[2])
     pixels = np.asarray(Image.open(io.BytesIO(png_file)))
-    np.testing.assert_allclose(pixels / 255, converted.images[0, ..., 0], atol=0.003)
+    np.testing.assert_allclose(pixels / 255, converted.images[-1, ..., 0], atol=0.003)
 
 
 def test_a_batch_keeps_its_order_and_a_corrupt_file_has_an_error(client):

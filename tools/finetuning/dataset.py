@@ -32,7 +32,7 @@ class Photographs(NamedTuple):
 
     images: list[np.ndarray]
     variants: list[np.ndarray]
-    whole: list[photo.Whole | None]
+    whole: list[photo.WholePrediction | None]
     targets: np.ndarray
     strips: list
 
@@ -41,7 +41,7 @@ def photographs(
     labelled: Sequence[Labelled],
     pictures: Sequence[np.ndarray],
     segment: photo.Segment,
-    classify_whole: photo.ClassifyWhole,
+    classify_whole: photo.ClassifyWhole | None = None,
 ) -> Photographs:
     """Return the photographs in which an item is found. Raises FinetuneError.
 
@@ -49,7 +49,7 @@ def photographs(
         labelled: labels of the pictures.
         pictures: (height, width, 3) uint8.
         segment: result of segmentation.load().
-        classify_whole: result of whole_photo.load().
+        classify_whole: result of whole_photo.load(); None without its predictions.
     """
     images, variants, whole, targets, strips = [], [], [], [], []
     for label, picture in zip(labelled, track(pictures, "Cutting out the items"), strict=True):
@@ -65,7 +65,7 @@ def photographs(
         if converted.mask is not None:
             strips += composites.strips_beside(picture, converted.mask)
     if not images:
-        raise FinetuneError("no item was found in any of the photographs")
+        raise FinetuneError(f"no item was found in any of {len(pictures)} photographs")
     return Photographs(images, variants, whole, np.array(targets), strips)
 
 

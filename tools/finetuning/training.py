@@ -49,7 +49,7 @@ def ensembles(start: keras.Model, again: keras.Model) -> tuple[keras.Model, kera
     """Return the networks to train as an ensemble, and together with those that stay as they are.
 
     The first half of the members of an ensemble stays as it is. A single network is trained beside
-    itself. Otherwise, the network would forget how product pictures look. Averaging with the
+    itself. Without them, the predictions for product pictures get worse. Averaging with the
     network from which the training started: Wortsman et al., https://arxiv.org/abs/2109.01903,
     there of the weights, here of the outputs.
 
@@ -142,21 +142,18 @@ def mixture(
         seed = tf.constant(rng.integers(2**31, size=2), tf.int32)
         return augmentation.like_photo(tf.constant(mirrored, tf.float32), seed).numpy()
 
-    def targets_of(labels: np.ndarray) -> np.ndarray:
-        return metrics.one_hot(labels, CLASSES)
-
     chosen = rng.integers(len(sources.images), size=FASHION)
     fashion = sources.images[chosen]
     split = round(CHANGED * FASHION)
     half = split + (FASHION - split) // 2
     parts = [
-        (changed(fashion[:split]), targets_of(sources.labels[chosen[:split]])),
-        (fashion[split:half], targets_of(sources.labels[chosen[split:half]])),
-        (fashion[half:, :, ::-1], targets_of(sources.labels[chosen[half:]])),
+        (changed(fashion[:split]), metrics.one_hot(sources.labels[chosen[:split]], CLASSES)),
+        (fashion[split:half], metrics.one_hot(sources.labels[chosen[split:half]], CLASSES)),
+        (fashion[half:, :, ::-1], metrics.one_hot(sources.labels[chosen[half:]], CLASSES)),
     ]
     if len(sources.rendered):
         chosen = rng.integers(len(sources.rendered), size=RENDERED)
-        targets = targets_of(sources.rendered_labels[chosen])
+        targets = metrics.one_hot(sources.rendered_labels[chosen], CLASSES)
         parts.append((changed(sources.rendered[chosen]), targets))
     photos = sources.photographs
     order = np.tile(np.arange(len(photos.images)), REPETITIONS)

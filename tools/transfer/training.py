@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from fmnist import cli
 from fmnist.evaluation import metrics
 from fmnist.inference.labelled_photos import Labelled
-from fmnist.inference.whole_photo import FEATURES, SIDE, Known, resized
+from fmnist.inference.whole_photo import FEATURES, SIDE, FeatureStatistics, resized
 from fmnist.progress import track
 from fmnist.source import CLASS_NAMES
 from fmnist.training import composites, photo_labels
@@ -154,14 +154,16 @@ def accuracy(head: keras.Sequential, features: np.ndarray, targets: np.ndarray) 
     return float(targets[np.arange(len(targets)), predicted].mean())
 
 
-def known_features(features: np.ndarray, held_out: np.ndarray) -> Known:
+def feature_statistics(features: np.ndarray, held_out: np.ndarray) -> FeatureStatistics:
     """Return the statistics of the features of photographs.
 
     Args:
         features: features of the photographs to train on, (N, FEATURES).
-        held_out: those of the validation set, (M, FEATURES). None of them is novel.
+        held_out: features of the validation set, the mean for each photograph and its mirror image,
+            (M, FEATURES). The limit is their largest error: product pictures, which are not among
+            the photographs, have larger errors than most.
     """
     pca = PCA(min(COMPONENTS, len(features)), svd_solver="covariance_eigh").fit(features)
-    known = Known(pca.mean_, pca.components_, np.array(np.inf))
-    limit = known.error(held_out).max()
-    return Known(*(np.asarray(array, np.float32) for array in known._replace(limit=limit)))
+    statistics = FeatureStatistics(pca.mean_, pca.components_, np.array(np.inf))
+    statistics = statistics._replace(limit=statistics.reconstruction_error(held_out).max())
+    return FeatureStatistics(*(np.asarray(array, np.float32) for array in statistics))

@@ -4,7 +4,7 @@ from sklearn import datasets
 from sklearn.decomposition import PCA
 
 from fmnist import runs
-from fmnist.inference import photo, whole_photo
+from fmnist.inference import calibration, classifier, photo, whole_photo
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def test_the_error_is_that_of_the_reconstruction():
     rng = np.random.default_rng(0)
     features = rng.random((50, whole_photo.FEATURES)) @ np.diag(rng.random(whole_photo.FEATURES))
     pca = PCA(5).fit(features)
-    known = whole_photo.Known(pca.mean_, pca.components_, np.array(1))
+    known = whole_photo.FeatureStatistics(pca.mean_, pca.components_, np.array(1))
     rest = features - pca.inverse_transform(pca.transform(features))
     expected = np.linalg.norm(rest, axis=1) / np.linalg.norm(features, axis=1)
-    np.testing.assert_allclose(known.error(features), expected, rtol=1e-6)
+    np.testing.assert_allclose(known.reconstruction_error(features), expected, rtol=1e-6)
 
 
 def test_a_missing_or_other_network_is_one_line(tmp_path):
@@ -53,18 +53,18 @@ def test_a_missing_or_other_network_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PK", None])
 def test_missing_or_corrupt_features_are_one_line(tmp_path, content):
-    path = tmp_path / whole_photo.KNOWN
+    path = tmp_path / whole_photo.STATISTICS
     message = "missing"
     if content is not None:
         path.write_bytes(content)
         message = "features.npz is corrupt"
     with pytest.raises(runs.RunError, match=message) as caught:
-        whole_photo.load_known(path)
+        whole_photo.load_statistics(path)
     assert "\n" not in str(caught.value)
 
 
 def test_features_of_another_network_are_one_line(tmp_path):
-    known = whole_photo.load_known(whole_photo.FOLDER / whole_photo.KNOWN)
+    known = whole_photo.load_statistics(whole_photo.FOLDER / whole_photo.STATISTICS)
     for wrong in (
         known._replace(mean=known.mean[:-1]),
         known._replace(limit=np.array(np.nan)),
@@ -72,7 +72,43 @@ def test_features_of_another_network_are_one_line(tmp_path):
     ):
         np.savez(tmp_path / "wrong.npz", **wrong._asdict())
         with pytest.raises(runs.RunError, match="wrong.npz is corrupt"):
-            whole_photo.load_known(tmp_path / "wrong.npz")
+            whole_photo.load_statistics(tmp_path / "wrong.npz")
+
+
+def test_missing_files_of_the_project_are_to_be_restored(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PRETRAINED", tmp_path)
+    with pytest.raises(runs.RunError, match="restore it"):
+        whole_photo.load(tmp_path / "whole_photo")
+
+
+@pytest.mark.parametrize("is_novel", [False, True])
+@pytest.mark.parametrize("confidence", [0.2, 0.99])
+def test_a_novel_photograph_is_uncertain_with_one_warning(is_novel, confidence):
+    settings = calibration.Calibration(1, 0.5, 0.9, 0.9, 0.9, 100)
+    prediction = np.full(10, (1 - confidence) / 9)
+    prediction[3] = confidence
+    network = classifier.Classifier(
+        run=None,
+        model=None,
+        flips=True,
+        shifts=False,
+        temperature=1,
+        known=None,
+        on_photographs=calibration.Calibrations(settings, settings),
+        predict=lambda images: np.tile(prediction, (len(images), 1)),
+    )
+    whole = photo.WholePrediction(prediction, is_novel)
+    picture, images = np.zeros((20, 20, 3), np.uint8), np.zeros((2, 28, 28, 1), np.float32)
+    converted = photo.Photo(picture, images, np.ones((20, 20), bool), [], whole)
+    [outcome] = network.classify_photographs([converted])
+    is_low = confidence < 0.5
+    expected = [classifier.LOW_CONFIDENCE] if is_low else []
+    if is_novel:
+        expected = [classifier.NOVEL]
+    assert outcome.warnings == expected and outcome.uncertain == (is_novel or is_low)
+    # Nothing is known of a photograph on a plain background.
+    [outcome] = network.classify_photographs([converted._replace(whole=None)])
+    assert outcome.uncertain == is_low
 
 
 def segment(picture):
@@ -85,7 +121,7 @@ def no_prediction(picture):
 
 
 def test_the_whole_photograph_is_classified_unless_the_background_is_plain():
-    prediction = photo.Whole(np.eye(10)[3], False)
+    prediction = photo.WholePrediction(np.eye(10)[3], False)
     cluttered = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     converted = photo.convert(cluttered, segment, lambda picture: prediction)
     assert len(converted.images) == 1 and converted.whole is prediction
@@ -106,5 +142,5 @@ def test_all_predictions_count_alike():
     np.testing.assert_allclose(photo.combined(outputs[:1], None), np.eye(10)[0])
     np.testing.assert_allclose(photo.combined(outputs, None)[:2], 1 / 2)
     np.testing.assert_allclose(
-        photo.combined(outputs, photo.Whole(np.eye(10)[2], False))[:3], 1 / 3
+        photo.combined(outputs, photo.WholePrediction(np.eye(10)[2], False))[:3], 1 / 3
     )

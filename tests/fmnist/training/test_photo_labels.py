@@ -70,6 +70,9 @@ def test_the_loss_does_not_depend_on_classes_without_photographs():
     expected = -0.95 * np.log((np.delete(targets[:, :10], 8, axis=1) * without).sum(axis=1))
     expected -= 0.05 * np.log(without).mean(axis=1)
     np.testing.assert_allclose(photo_labels.loss(targets, probabilities), expected, atol=2e-3)
+    # With a single label, there would be nothing to learn.
+    single = np.eye(10, dtype=np.float32)[[8, 8]]
+    np.testing.assert_array_equal(photo_labels.with_unknown(single), single)
     weights = tf.Variable(np.zeros((len(targets), 10), np.float32))
     with tf.GradientTape() as tape:
         value = photo_labels.loss(targets, tf.nn.softmax(weights))

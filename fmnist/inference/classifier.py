@@ -163,7 +163,7 @@ class PhotoClassifier(NamedTuple):
         if images != photographs:
             used = [f"{photographs} for photographs", f"{images} for 28 × 28 images"]
             used.append("--run selects another network")
-        hints = [evaluation_hint(self.images.run)] if self.images.known is None else []
+        hints = [evaluation_hint(self.images)] if self.images.known is None else []
         return "\n".join([f"Run: {'; '.join(used)}", *hints])
 
     def classify(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
@@ -302,12 +302,14 @@ def load_classifier(run: Path) -> Classifier:
     )
 
 
-def evaluation_hint(run: Path) -> str:
-    """Return the message for a run whose last epoch is not evaluated."""
+def evaluation_hint(classifier: Classifier) -> str:
+    """Return the message for a Classifier whose run is not evaluated after its last epoch."""
+    # Photographs have a calibration of their own.
+    scope = "for images of 28 × 28 pixels, " if classifier.on_photographs else ""
     return (
-        "The last epoch of this run is not evaluated: confidences are not calibrated and "
+        f"The last epoch of this run is not evaluated: {scope}confidences are not calibrated and "
         "out-of-distribution pictures are not detected. To change that, run: "
-        f"python evaluate_model.py {shlex.quote(str(run))}"
+        f"python evaluate_model.py {shlex.quote(str(classifier.run))}"
     )
 
 

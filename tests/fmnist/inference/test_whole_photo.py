@@ -111,6 +111,19 @@ def test_a_novel_photograph_is_uncertain_with_one_warning(is_novel, confidence):
     assert outcome.uncertain == is_low
 
 
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_without_evaluation_only_images_of_the_data_set_are_not_calibrated(is_calibrated):
+    settings = calibration.Calibration(1, 0.5, 0.9, 0.9, 0.9, 100)
+    calibrations = calibration.Calibrations(settings, settings) if is_calibrated else None
+    network = classifier.Classifier(
+        runs.BEST, None, True, False, 1, None, calibrations, lambda images: None
+    )
+    both = classifier.PhotoClassifier(network, network, None, None)
+    hint = both.description().splitlines()[1]
+    assert hint.startswith("The last epoch of this run is not evaluated")
+    assert ("for images of 28 × 28 pixels" in hint) == is_calibrated
+
+
 def segment(picture):
     """Take the left half of a picture for the item."""
     return np.repeat([np.linspace(1, 0, picture.shape[1])], picture.shape[0], axis=0)

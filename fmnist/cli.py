@@ -145,6 +145,27 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=path, metavar="DIR", help=DATA_DIR_HELP)
 
 
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """Add the argument PHOTOS, for commands that train on photographs."""
+    parser.add_argument(
+        "photos",
+        type=path,
+        metavar="PHOTOS",
+        help="folder of labelled photographs, or a CSV file that names them",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add `--seed`."""
+    parser.add_argument(
+        "--seed",
+        type=number(int, 0, 2**31),
+        default=0,
+        metavar="N",
+        help="random seed (default: %(default)s)",
+    )
+
+
 def add_sizes(parser: argparse.ArgumentParser) -> None:
     """Add `--val-size` and `--limit`, for commands that train several networks."""
     parser.add_argument(

@@ -26,12 +26,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add(
-        "photos",
-        type=cli.path,
-        metavar="PHOTOS",
-        help="folder of labelled photographs, or a CSV file that names them",
-    )
+    cli.add_photos(parser)
     add(
         "--run",
         type=cli.path,
@@ -46,13 +41,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="number of epochs (default: %(default)s)",
     )
-    add(
-        "--seed",
-        type=cli.number(int, 0, 2**31),
-        default=0,
-        metavar="N",
-        help="random seed (default: %(default)s)",
-    )
+    cli.add_seed(parser)
     add(
         "--name",
         type=cli.run_name,

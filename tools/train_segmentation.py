@@ -23,12 +23,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed options. Exits with code 2 on an invalid option."""
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add(
-        "photos",
-        type=cli.path,
-        metavar="PHOTOS",
-        help="folder of labelled photographs, or a CSV file that names them",
-    )
+    cli.add_photos(parser)
     add(
         "--output",
         type=cli.path,
@@ -58,13 +53,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="number of rounds; each uses the masks of the round before (default: %(default)s)",
     )
-    add(
-        "--seed",
-        type=cli.number(int, 0, 2**31),
-        default=0,
-        metavar="N",
-        help="random seed (default: %(default)s)",
-    )
+    cli.add_seed(parser)
     cli.add_data_dir(parser)
     return parser.parse_args(argv)
 

@@ -51,7 +51,7 @@ def photographs(
         segment: result of segmentation.load().
         classify_whole: result of whole_photo.load(); None without its predictions.
     """
-    images, variants, whole, targets, strips = [], [], [], [], []
+    images, variants, whole, kept, strips = [], [], [], [], []
     for label, picture in zip(labelled, track(pictures, "Cutting out the items"), strict=True):
         probabilities = segment(picture)
         converted = photo.convert(picture, lambda _, found=probabilities: found, classify_whole)
@@ -60,13 +60,13 @@ def photographs(
         images.append(converted.images)
         variants.append(other_cut_outs(picture, probabilities))
         whole.append(converted.whole)
-        [target] = photo_labels.targets_of([label], [picture])
-        targets.append(target)
+        kept.append((label, picture))
         if converted.mask is not None:
             strips += composites.strips_beside(picture, converted.mask)
     if not images:
         raise FinetuneError(f"no item was found in any of {len(pictures)} photographs")
-    return Photographs(images, variants, whole, np.array(targets), strips)
+    targets = photo_labels.targets_of(*zip(*kept, strict=True))
+    return Photographs(images, variants, whole, targets, strips)
 
 
 def other_cut_outs(picture: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ EXTRAS = {
     "onnx": "export",
     "onnxruntime": "export",
     "ai_edge_litert": "export",
+    "cleanlab": "inspect",
+    "tensorboard": "tensorboard",
 }
 OWN_MODULES = (
     "fmnist",

@@ -7,6 +7,7 @@
 Paper: Xiao, Rasul, Vollgraf, "Fashion-MNIST", https://arxiv.org/abs/1708.07747
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from fmnist import source
 from fmnist.training.data_pruning import DataPruning
@@ -52,6 +53,7 @@ def load(
     val_size: float = 5000,
     limit: int | None = None,
     seed: int = 0,
+    fold: int | None = None,
 ) -> Dataset:
     """Load Fashion-MNIST and split the 60,000 training images, stratified by class.
 
@@ -61,19 +63,16 @@ def load(
         limit: number of training and validation images together. The validation set shrinks in
             proportion; the test set stays complete.
         seed: random seed of the split.
+        fold: fold of a cross-validation that is the validation set, from 0 to 60,000 / val_size
+            - 1; None selects the validation set at random.
 
     Raises:
-        DataError: the files are missing or corrupt, or the sizes are impossible.
+        DataError: the files are missing or corrupt, the sizes are impossible, or there is no such
+            fold.
     """
-    train_size, val_size = source.split_sizes(val_size, limit)
+    source.split_sizes(val_size, limit, fold)  # reject impossible values before a download
     (train_images, train_labels, test_images, test_labels), found_in = read(data_dir)
-    train_indices, validation_indices = train_test_split(
-        np.arange(len(train_labels)),
-        train_size=train_size,
-        test_size=val_size,
-        stratify=train_labels,
-        random_state=seed,
-    )
+    train_indices, validation_indices = split_indices(train_labels, val_size, limit, seed, fold)
     return Dataset(
         train=normalise(train_images[train_indices], train_labels[train_indices]),
         validation=normalise(train_images[validation_indices], train_labels[validation_indices]),
@@ -81,6 +80,39 @@ def load(
         source=found_in,
         fingerprint=source.fingerprint(),
     )
+
+
+def split_indices(
+    labels: np.ndarray,
+    val_size: float = 5000,
+    limit: int | None = None,
+    seed: int = 0,
+    fold: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the training and of the validation images, both in random order.
+
+    Args:
+        labels: labels of the training images, in the order of the file.
+        val_size: see load().
+        limit: see load().
+        seed: see load().
+        fold: see load().
+
+    Raises:
+        DataError: the sizes are impossible, or there is no such fold.
+    """
+    train_size, val_size = source.split_sizes(val_size, limit, fold)
+    indices = np.arange(len(labels))
+    if fold is None:
+        train, validation = train_test_split(
+            indices, train_size=train_size, test_size=val_size, stratify=labels, random_state=seed
+        )
+        return train, validation
+    folds = StratifiedKFold(len(labels) // val_size, shuffle=True, random_state=seed)
+    train, validation = next(itertools.islice(folds.split(indices, labels), fold, None))
+    # A fold is a random selection, but its indices are in ascending order.
+    rng = np.random.default_rng(seed)
+    return rng.permutation(train), rng.permutation(validation)
 
 
 def load_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> Dataset:
@@ -93,7 +125,8 @@ def load_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> 
     run_data_dir = config["data_dir"]
     if data_dir is None and run_data_dir and os.path.isdir(os.path.expanduser(run_data_dir)):
         data_dir = run_data_dir
-    return load(data_dir, config["val_size"], config["limit"], config["seed"])
+    fold = config.get("fold")  # runs of earlier versions have no fold
+    return load(data_dir, config["val_size"], config["limit"], config["seed"], fold)
 
 
 def read(data_dir: str | Path | None = None) -> tuple[list[np.ndarray], str]:

@@ -48,7 +48,7 @@ def train(config: TrainConfig, run: Path | None = None, callbacks: Sequence[Any]
     from model import build_model
 
     config = engines.choose(config)
-    dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
+    dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed, config.fold)
     train_size, val_size = len(dataset.train.labels), len(dataset.validation.labels)
     print(f"Data: {dataset.source}; {train_size:,} training and {val_size:,} validation images")
     random_stream = loop.random_stream(config.seed)  # for the order of images, and augmentation

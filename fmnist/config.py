@@ -47,12 +47,13 @@ ADDED_LATER = {
     "engine": "fast",
     "mixed_precision": False,
     "init_from": None,
+    "fold": None,
 }
 # Settings that a run must share with the run from whose weights it starts: they determine the
 # network, and which images are the validation set.
 SHARED_WITH_START = (
     *("model", "ensemble_size", "width", "batch_norm", "convolutions"),
-    *("seed", "val_size", "limit"),
+    *("seed", "val_size", "limit", "fold"),
 )
 # The argument groups of `--help`.
 DATA, MODEL, OPTIMISATION = "data", "model", "optimisation"
@@ -216,7 +217,7 @@ class TrainConfig:
         None,
         MODEL,
         "finished run from whose weights the training starts, with a new optimizer; network, "
-        "--seed, --val-size and --limit must be the same (default: random initialisation)",
+        "--seed, --val-size, --limit and --fold must be the same (default: random initialisation)",
         check=cli.path,
         metavar="RUN",
     )
@@ -276,6 +277,14 @@ class TrainConfig:
         low=1,
         metavar="N",
     )
+    fold: int | None = setting(
+        None,
+        DATA,
+        "cross-validation: use fold K, counted from 0, of the 60,000 / --val-size folds of the "
+        "training images as the validation set (default: random validation set)",
+        low=0,
+        metavar="K",
+    )
     data_dir: str | None = setting(None, DATA, cli.DATA_DIR_HELP, check=cli.path, metavar="DIR")
     runs_dir: str = setting(
         "runs", RUN, "folder for run directories", check=cli.path, metavar="DIR"
@@ -299,7 +308,7 @@ class TrainConfig:
         if self.weights and self.init_from:
             raise ConfigError("--weights and --init-from exclude each other; leave one out")
         try:
-            train_size, _ = source.split_sizes(self.val_size, self.limit)
+            train_size, _ = source.split_sizes(self.val_size, self.limit, self.fold)
             object.__setattr__(self, "val_size", source.split_sizes(self.val_size)[1])
         except source.DataError as error:
             raise ConfigError(str(error)) from None

@@ -30,7 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from fmnist import atomic_io, cli, model_file, source
-from fmnist.config import ConfigError, TrainConfig, flags_of_start, with_current_names
+from fmnist.config import (
+    ADDED_LATER,
+    ConfigError,
+    TrainConfig,
+    flags_of_start,
+    with_current_names,
+)
 
 # Version of the run directory's format. Increase it if older code would misread a new run.
 FORMAT = 1
@@ -47,7 +53,8 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "matplotlib")
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 BEST, FOR_PHOTOS = PRETRAINED / "best", PRETRAINED / "photo"
 TRAIN_AGAIN = "Train the run again: python train_cnn.py"
-# Types of the settings that an evaluation needs. Runs of earlier versions may lack the others.
+# Types of the settings that an evaluation needs. Runs of earlier versions may lack the others, and
+# those in ADDED_LATER.
 EVALUATION_SETTINGS = {
     "model": str,
     "epochs": int,
@@ -55,6 +62,7 @@ EVALUATION_SETTINGS = {
     "seed": int,
     "val_size": int,
     "limit": int | None,
+    "fold": int | None,
     "data_dir": str | None,
     "augment": str,
     "fingerprint": str,
@@ -277,10 +285,11 @@ def load_evaluation_config(run: Path) -> dict[str, Any]:
         RunError: a setting of EVALUATION_SETTINGS is missing or has the wrong type.
     """
     config = load_config(run)
+    settings = ADDED_LATER | config
     wrong = [
         name
         for name, kind in EVALUATION_SETTINGS.items()
-        if name not in config or not isinstance(config[name], kind)
+        if name not in settings or not isinstance(settings[name], kind)
     ]
     if not wrong and not 0 <= config["seed"] < 2**31:
         wrong = ["seed"]

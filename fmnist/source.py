@@ -79,15 +79,18 @@ class DataError(cli.UserError):
     """The data set is missing or corrupt, or cannot be split as requested."""
 
 
-def split_sizes(val_size: float = 5000, limit: int | None = None) -> tuple[int, int]:
+def split_sizes(
+    val_size: float = 5000, limit: int | None = None, fold: int | None = None
+) -> tuple[int, int]:
     """Return the numbers of training and validation images.
 
     Args:
         val_size: see data.load().
         limit: see data.load().
+        fold: see data.load().
 
     Raises:
-        DataError: a size is out of range.
+        DataError: a size is out of range, or there is no such fold.
     """
     available = FILES["train-labels-idx1-ubyte"].shape[0]
     smallest = len(CLASS_NAMES)  # a stratified split needs an image of every class in each part
@@ -103,6 +106,19 @@ def split_sizes(val_size: float = 5000, limit: int | None = None) -> tuple[int, 
             f"the corresponding fraction of {available}, not {val_size}"
         )
     validation = min(max(round(count * total / available), smallest), total - smallest)
+    if fold is not None:
+        if limit is not None:
+            raise DataError("--fold and --limit exclude each other; leave one out")
+        if available % validation:
+            raise DataError(
+                f"--fold needs a --val-size that divides {available} into equal folds, for example "
+                f"0.2; {validation} does not"
+            )
+        if not 0 <= fold < available // validation:
+            raise DataError(
+                f"--fold must be at least 0 and below {available // validation}, the number of "
+                f"folds of {validation} images, not {fold}"
+            )
     return total - validation, validation
 
 

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.model_selection import train_test_split
 
 import data
 from fmnist import source
@@ -84,6 +85,59 @@ def test_val_size_and_limit_determine_the_sizes(synthetic_dataset, val_size, lim
 def test_impossible_sizes_are_rejected(synthetic_dataset, val_size, limit):
     with pytest.raises(source.DataError):
         data.load(val_size=val_size, limit=limit)
+
+
+def test_without_a_fold_the_split_is_that_of_train_test_split(synthetic_dataset):
+    labels = make_arrays()[1]
+    expected = train_test_split(
+        np.arange(TRAIN), train_size=250, test_size=50, stratify=labels, random_state=3
+    )
+    for indices, others in zip(data.split_indices(labels, 100, 300, 3), expected, strict=True):
+        np.testing.assert_array_equal(indices, others)
+
+
+def test_the_folds_of_a_seed_partition_the_images_and_are_stratified(synthetic_dataset):
+    labels = make_arrays()[1]
+    splits = [data.split_indices(labels, 0.2, seed=1, fold=fold) for fold in range(5)]
+    assert sorted(np.concatenate([validation for _, validation in splits])) == [*range(TRAIN)]
+    for train, validation in splits:
+        assert sorted([*train, *validation]) == [*range(TRAIN)]
+        assert np.bincount(labels[validation]).tolist() == [12] * 10
+        # The first images are a random sample.
+        assert np.bincount(labels[train[:120]]).min() > 4 and train[:120].max() > 500
+    other_seed = data.split_indices(labels, 0.2, seed=2, fold=0)[1]
+    assert {*other_seed} != {*splits[0][1]}
+
+
+def test_a_fold_is_the_validation_set_of_load_and_of_a_run(synthetic_dataset):
+    images, labels = make_arrays()[:2]
+    train, validation = data.split_indices(labels, 100, seed=1, fold=5)
+    config = {"data_dir": None, "val_size": 100, "limit": None, "seed": 1, "fold": 5}
+    for dataset in (data.load(val_size=100, seed=1, fold=5), data.load_for_run(config)):
+        np.testing.assert_array_equal(
+            dataset.validation.images[..., 0], images[validation] / np.float32(255)
+        )
+        np.testing.assert_array_equal(dataset.train.labels, labels[train])
+    del config["fold"]
+    np.testing.assert_array_equal(
+        data.load_for_run(config).train.labels, data.load(val_size=100, seed=1).train.labels
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        ({"fold": 6}, "--fold must be at least 0 and below 6"),
+        ({"fold": -1}, "--fold"),
+        ({"fold": 0, "limit": 300}, "--limit"),
+        ({"fold": 0, "val_size": 110}, "--val-size"),
+        ({"fold": 0, "val_size": 0.7}, "--val-size"),
+    ],
+)
+def test_impossible_folds_are_rejected(synthetic_dataset, settings, word):
+    with pytest.raises(source.DataError, match=word) as caught:
+        data.load(**{"val_size": 100} | settings)
+    assert "--fold" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def truncated(path):

@@ -54,7 +54,7 @@ def losses(run):
 def validation_loss(run):
     """Compute the validation loss of the saved weights."""
     config = runs.load_config(run)
-    part = data.load(None, config["val_size"], config["limit"], config["seed"]).validation
+    part = data.load_for_run(config).validation
     return runs.load_model(run).evaluate(data.batches(part, 50), verbose=0)[0]
 
 
@@ -560,6 +560,16 @@ def test_a_new_run_starts_from_the_weights_of_a_finished_one(finished, tmp_path,
 
 
 @pytest.mark.slow
+def test_a_fold_is_recorded_and_determines_the_validation_set(synthetic_dataset, tmp_path):
+    run = train(tmp_path, "--epochs", "2", "--fold", "5")
+    assert runs.load_config(run)["fold"] == 5
+    assert validation_loss(run) == pytest.approx(min(losses(run)), rel=1e-5)
+    assert "--fold 5" in runs.how_to_train_further(run)
+    part = data.load_for_run(runs.load_config(run)).validation
+    np.testing.assert_array_equal(part.images, data.load(val_size=100, fold=5).validation.images)
+
+
+@pytest.mark.slow
 def test_weights_of_an_unsuitable_run_are_rejected_with_a_command_that_works(
     finished, tmp_path, capfd
 ):
@@ -572,7 +582,12 @@ def test_weights_of_an_unsuitable_run_are_rejected_with_a_command_that_works(
     new = ["--runs-dir", str(tmp_path / "runs"), "--name", "second", "--init-from", str(run)]
     assert train_cnn.main(["--resume", str(run)]) == 0
     named = capfd.readouterr().out
-    for different in ([], [*options, "--seed", "1"], [*options, "--limit", "300"]):
+    for different in (
+        [],
+        [*options, "--seed", "1"],
+        [*options, "--limit", "300"],
+        [*options, "--fold", "0"],
+    ):
         message = failure(capfd, *new, *different)
         assert "was trained with another --" in message
         for text in (message, named.splitlines()[0]):

@@ -84,9 +84,7 @@ def finetune(options: argparse.Namespace) -> Path:
         raise runs.RunError(f"--run needs a finished run, which {start} is not")
     before = calibration.load(start)
     model, ensemble = training.ensembles(runs.load_model(start), runs.load_model(start))
-    fashion = data.load(
-        options.data_dir or record["data_dir"], record["val_size"], record["limit"], record["seed"]
-    )
+    fashion = data.load_for_run(record, options.data_dir)
     runs.check_fingerprint(start, fashion)
     labelled, pictures = labelled_photos.read(Path(options.photos))
     segment, classify_whole = segmentation.load(), whole_photo.load()

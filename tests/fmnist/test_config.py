@@ -76,6 +76,7 @@ SETTINGS = [
     {"model": "mobilenet", "weights": "imagenet", "width": 0.35},
     {"l2": 1e-6, "dropout": 0.0, "batch_norm": True},
     {"data_dir": "a folder", "runs_dir": "other", "name": "mine", "limit": 6000, "seed": 3},
+    {"val_size": 0.2, "fold": 0},
 ]
 
 
@@ -111,7 +112,7 @@ def test_a_config_is_frozen_and_a_fractional_val_size_becomes_a_number_of_images
         frozen.epochs = 3
 
 
-def test_paths_do_not_affect_the_result_and_the_oldest_records_lack_two_settings():
+def test_paths_do_not_affect_the_result_and_the_oldest_records_lack_three_settings():
     record = TrainConfig(epochs=3).to_record()
     assert TrainConfig(
         epochs=3, runs_dir="elsewhere", name="other", data_dir="there"
@@ -121,6 +122,9 @@ def test_paths_do_not_affect_the_result_and_the_oldest_records_lack_two_settings
     assert TrainConfig(epochs=3, prune_every=1).gives_the_same_as(record)
     assert not TrainConfig(epochs=3, prune_every=2).gives_the_same_as(record)
     assert not TrainConfig(epochs=3, prune_every=1, ensemble_size=2).gives_the_same_as(record)
+    del record["fold"]
+    assert TrainConfig(epochs=3, prune_every=1).gives_the_same_as(record)
+    assert not TrainConfig(epochs=3, prune_every=1, fold=0).gives_the_same_as(record)
     del record["optimizer"]
     assert not TrainConfig(epochs=3, prune_every=1).gives_the_same_as(record)
     assert not TrainConfig(epochs=3).gives_the_same_as(record | {"epochs": "three"})
@@ -181,6 +185,10 @@ def test_old_options_are_accepted_but_not_in_the_help_text(capsys):
         ({"limit": 5}, "limit"),
         ({"batch_size": 55_001}, "--batch-size 55001"),
         ({"prune_every": 5501}, "--prune-every"),
+        ({"fold": 12}, "--fold must be at least 0 and below 12"),
+        ({"fold": -1}, "--fold"),
+        ({"fold": 0, "val_size": 5500}, "--fold needs a --val-size"),
+        ({"fold": 0, "limit": 6000}, "--fold and --limit"),
     ],
 )
 def test_an_invalid_setting_is_rejected_in_one_line(settings, message_part):

@@ -1,6 +1,7 @@
 """Hostile inputs: config.json of a run, and each of its settings."""
 
 from fmnist import runs
+from fmnist.config import ADDED_LATER
 from tests.hostile_input.cases import (
     REMOVED,
     Case,
@@ -38,7 +39,7 @@ def config_file_cases():
     )
 
 
-INTEGERS = ("epochs", "batch_size", "patience", "val_size", "seed", "limit")
+INTEGERS = ("epochs", "batch_size", "patience", "val_size", "seed", "limit", "fold")
 FLOATS = ("learning_rate", "ema_epochs", "dropout", "l2", "label_smoothing")
 CHOICES = ("model", "schedule", "augment")
 NAN, INFINITY = float("nan"), float("inf")
@@ -64,7 +65,8 @@ def setting_cases():
         )
 
     for key in (*INTEGERS, *FLOATS, *CHOICES, "name", "data_dir", "runs_dir", "fingerprint"):
-        yield resume("missing", key, REMOVED)
+        if key not in ADDED_LATER:
+            yield resume("missing", key, REMOVED)
     for key in (*INTEGERS, *FLOATS, *CHOICES):
         for cause, value in (
             ("a list", [3]),
@@ -74,7 +76,7 @@ def setting_cases():
             ("an empty text", ""),
         ):
             yield resume(cause, key, value)
-        if key not in ("dropout", "l2", "limit"):
+        if key not in ("dropout", "l2", "limit", "fold"):
             yield resume("null", key, None)
     for key in (*INTEGERS, *FLOATS):
         yield resume("negative", key, -1)
@@ -93,14 +95,15 @@ def setting_cases():
     )
 
     for key in runs.EVALUATION_SETTINGS:
-        yield evaluate("missing", key, REMOVED)
+        if key not in ADDED_LATER:
+            yield evaluate("missing", key, REMOVED)
         yield evaluate("a list", key, [3])
         yield evaluate("an object", key, {"a": 3})
-    for key in ("patience", "seed", "val_size", "limit"):
+    for key in ("patience", "seed", "val_size", "limit", "fold"):
         yield evaluate("a word", key, "many")
         yield evaluate("not a number", key, NAN)
         yield evaluate("a fraction", key, 100.5)
-    for key in ("seed", "val_size", "limit"):
+    for key in ("seed", "val_size", "limit", "fold"):
         yield evaluate("negative", key, -1)
         yield evaluate("huge", key, 10**30)
     yield evaluate("a newer format", "format", 2)

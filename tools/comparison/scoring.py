@@ -44,7 +44,7 @@ def score_network(config: TrainConfig) -> dict[str, Any]:
 
 def score_baseline(name: str, config: TrainConfig) -> dict[str, Any]:
     """Train and score a classifier from scikit-learn."""
-    dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed)
+    dataset = data.load(config.data_dir, config.val_size, config.limit, config.seed, config.fold)
     classifier = baselines.BASELINES[name](config.seed)
     started = time.perf_counter()
     classifier.fit(*dataset.train)

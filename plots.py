@@ -22,6 +22,19 @@ from fmnist.source import CLASS_NAMES
 # Two colours of Paul Tol's vibrant scheme, which is safe for colour-blind readers.
 BLUE, RED = "#0077BB", "#CC3311"
 CORRECT_COLOUR, WRONG_COLOUR = BLUE, RED
+# One colour per class: the muted scheme of Paul Tol and black.
+CLASS_COLOURS = (
+    "#CC6677",
+    "#332288",
+    "#DDCC77",
+    "#117733",
+    "#88CCEE",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#AA4499",
+    "#000000",
+)
 GREYSCALE = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
 MIN_BIN_IMAGES = 20  # the accuracy of a bin with fewer images is too uncertain to plot
 
@@ -339,6 +352,51 @@ def calibration(
     for axes in (diagram, histogram):
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
+    return figure
+
+
+def maps(
+    points: dict[str, np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    wrong: np.ndarray | None = None,
+) -> Figure:
+    """Plot images in two dimensions, coloured by their class.
+
+    Args:
+        points: coordinates (N, 2) by name of the method.
+        labels: true classes (N,).
+        names: class names.
+        wrong: whether the prediction is wrong (N,), which is marked; None marks nothing.
+    """
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
+    panels = figure.subplots(1, len(points))
+    for axes, (method, coordinates) in zip(panels, points.items(), strict=True):
+        for label, (name, colour) in enumerate(zip(names, CLASS_COLOURS, strict=False)):
+            axes.scatter(
+                *coordinates[labels == label].T,
+                s=4,
+                color=colour,
+                alpha=0.5,
+                linewidths=0,
+                label=name,
+            )
+        if wrong is not None:
+            axes.scatter(
+                *coordinates[wrong].T,
+                s=9,
+                facecolors="none",
+                edgecolors="black",
+                linewidths=0.6,
+                label="wrong prediction",
+            )
+        axes.set(title=method, xticks=[], yticks=[])
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=5, markerscale=5, frameon=False
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
     return figure
 
 

@@ -24,7 +24,6 @@ figure { margin: 2rem 0; } img { max-width: 100%; } figcaption { color: #555; }
 """
 
 
-@default_style()
 def write(
     folder: Path,
     title: str,
@@ -37,7 +36,7 @@ def write(
     """Write figures/NAME.png and report.html to a folder.
 
     Args:
-        folder: existing folder without a folder `figures`.
+        folder: existing folder.
         title: title of the page.
         before: HTML elements before the figures, made by the functions below.
         figures: figures by name, in their order on the page.
@@ -45,14 +44,33 @@ def write(
         after: HTML elements after the figures.
         bbox_inches: argument of Figure.savefig; "tight" for figures without a layout engine.
     """
-    (folder / "figures").mkdir()
+    elements = save_figures(folder, figures, captions, bbox_inches)
+    save_page(folder / REPORT, title, *before, *elements, *after)
+
+
+@default_style()
+def save_figures(
+    folder: Path,
+    figures: dict[str, Figure],
+    captions: dict[str, str],
+    bbox_inches: str | None = None,
+) -> list[str]:
+    """Write figures/NAME.png to a folder and return the HTML elements of the figures.
+
+    For the arguments, see write(). The folder `figures` may exist.
+    """
+    (folder / "figures").mkdir(exist_ok=True)
     elements = []
     for name, figure in figures.items():
         path = folder / "figures" / f"{name}.png"
         figure.savefig(path, dpi=DPI, bbox_inches=bbox_inches)
         elements.append(figure_element(path, captions[name]))
-    content = page(title, *before, *elements, *after)
-    (folder / REPORT).write_text(content, encoding="utf-8", errors="xmlcharrefreplace")
+    return elements
+
+
+def save_page(path: Path, title: str, *parts: str) -> None:
+    """Write a page that consists of HTML elements, made by the functions below."""
+    path.write_text(page(title, *parts), encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def page(title: str, *parts: str) -> str:

@@ -15,6 +15,7 @@ TOOLS = (
     "explore_data",
     "export_model",
     "finetune_photos",
+    "inspect_model",
     "predict_image",
     "serve_model",
     "train_segmentation",
@@ -30,6 +31,7 @@ FOLDERS = dict(
             "exploration",
             "exporting",
             "finetuning",
+            "inspection",
             "prediction",
             "serving",
             "segmenting",
@@ -100,7 +102,7 @@ def test_no_file_changes_sys_path():
 
 
 # Packages that are not installed on every system. Functions may import them when they are called.
-OPTIONAL = {"ai_edge_litert", "distributed", "fcntl", "onnxruntime", "skimage"}
+OPTIONAL = {"ai_edge_litert", "cleanlab", "distributed", "fcntl", "onnxruntime", "skimage"}
 
 
 def late_imports(path):
@@ -162,6 +164,7 @@ def test_a_missing_package_causes_a_one_line_error(command, tmp_path):
         "predict_image": ["shoe.jpg"],
         "explore_data": ["--output-dir", str(tmp_path / "out")],
         "export_model": ["--run", str(ROOT / "pretrained/best")],
+        "inspect_model": [str(ROOT / "pretrained/best"), "--output-dir", str(tmp_path / "out")],
         "evaluate_model": ["pretrained/best"],
         "compare_models": ["dummy", "--seeds", "1", "--output-dir", str(tmp_path / "out")],
         "finetune_photos": ["photos"],

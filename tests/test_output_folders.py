@@ -6,7 +6,14 @@ import evaluate_model
 import train_cnn
 from fmnist import runtime
 from tests import ROOT
-from tools import compare_models, explore_data, export_model, predict_image, tune_model
+from tools import (
+    compare_models,
+    explore_data,
+    export_model,
+    inspect_model,
+    predict_image,
+    tune_model,
+)
 
 BEST = str(ROOT / "pretrained/best")
 
@@ -17,6 +24,7 @@ BEST = str(ROOT / "pretrained/best")
         (evaluate_model, BEST),
         (explore_data,),
         (export_model, "--run", BEST),
+        (inspect_model, BEST),
         (predict_image, "docs/page.png", "--run", BEST, "--figure"),
         (compare_models, "dummy"),
         (tune_model, "--trials", "1"),

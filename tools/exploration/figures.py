@@ -7,31 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 import data
+from fmnist.evaluation.embedding import COMPONENTS, flat_maps
 from fmnist.figure_style import default_style
 from fmnist.source import CLASS_NAMES
-from plots import BLUE, RED
+from plots import BLUE, RED, maps
 
-# One colour per class: the muted scheme of Paul Tol and black.
-CLASS_COLOURS = (
-    "#CC6677",
-    "#332288",
-    "#DDCC77",
-    "#117733",
-    "#88CCEE",
-    "#882255",
-    "#44AA99",
-    "#999933",
-    "#AA4499",
-    "#000000",
-)
 # The subsets of a pair, by the number of its images in the test set: 0, 1 or 2.
 PAIR_SUBSETS = ("within train", "between train and test", "within test")
 MAP_IMAGES = 6000  # images in the maps, because t-SNE is slow
-COMPONENTS = 50  # principal components that are the input of t-SNE
 SHOWN = 24  # pairs in a figure
 CAPTIONS = {
     "class_counts": "Number of images per class in the training, validation and test set.",
@@ -71,6 +56,7 @@ def draw(
         name: np.bincount(np.rint(255 * part.images).astype(np.uint8).ravel(), minlength=256)
         for name, part in {"training": train, "test": dataset.test}.items()
     }
+    mapped = train.images[:MAP_IMAGES]
     differs = everything.labels[pairs[:, 0]] != everything.labels[pairs[:, 1]]
 
     def closest(selection: slice | np.ndarray, title: str) -> Figure:
@@ -94,25 +80,11 @@ def draw(
             names,
         ),
         "pixel_histogram": pixel_histogram(histograms),
-        "maps": maps(flat_maps(train.images[:MAP_IMAGES]), train.labels[:MAP_IMAGES], names),
+        "maps": maps(flat_maps(mapped.reshape(len(mapped), -1)), train.labels[:MAP_IMAGES], names),
         "closest_pairs": closest(slice(None), "Most similar pairs of images, with their distance"),
         "closest_pairs_of_two_classes": closest(
             differs, "Most similar pairs of images with different labels, with their distance"
         ),
-    }
-
-
-def flat_maps(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return two-dimensional coordinates (N, 2) of the images by name of the method."""
-    vectors = images.reshape(len(images), -1)
-    pca = PCA(COMPONENTS, random_state=0).fit(vectors)
-    ratios = pca.explained_variance_ratio_
-    components = pca.transform(vectors)
-    return {
-        f"PCA: first two components, {ratios[:2].sum():.0%} of the variance": components[:, :2],
-        f"t-SNE of {COMPONENTS} principal components, {ratios.sum():.0%} of the variance": TSNE(
-            init="pca", random_state=0, perplexity=min(30, len(images) / 4)
-        ).fit_transform(components),
     }
 
 
@@ -200,36 +172,6 @@ def pixel_histogram(counts: dict[str, np.ndarray]) -> Figure:
     axes.yaxis.set_minor_formatter("")
     axes.grid(alpha=0.3)
     axes.legend()
-    return figure
-
-
-def maps(points: dict[str, np.ndarray], labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Return scatter plots of the images in two dimensions.
-
-    Args:
-        points: coordinates (N, 2) by name of the method.
-        labels: (N,).
-        names: class names.
-    """
-    figure = Figure(figsize=(13, 6.5), layout="constrained")
-    panels = figure.subplots(1, len(points))
-    for axes, (method, coordinates) in zip(panels, points.items(), strict=True):
-        for label, (name, colour) in enumerate(zip(names, CLASS_COLOURS, strict=False)):
-            axes.scatter(
-                *coordinates[labels == label].T,
-                s=4,
-                color=colour,
-                alpha=0.5,
-                linewidths=0,
-                label=name,
-            )
-        axes.set(title=method, xticks=[], yticks=[])
-    handles, labels = axes.get_legend_handles_labels()
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=5, markerscale=5, frameon=False
-    )
-    for handle in legend.legend_handles:
-        handle.set_alpha(1)
     return figure
 
 

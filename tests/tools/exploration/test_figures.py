@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.figures import IMAGES, LABELS, NAMES, RNG, image_arrays, image_axes
+from tests.figures import IMAGES, LABELS, NAMES, image_arrays, image_axes
 from tools.exploration import figures
 
 pytestmark = pytest.mark.usefixtures("default_style")
@@ -19,15 +19,6 @@ def test_every_figure_draws_the_given_data():
     np.testing.assert_allclose(image_arrays(figure)[3], IMAGES[3, ..., 0] / IMAGES[3:6].max())
     figure = figures.pixel_histogram({"train": np.full(256, 2), "test": np.arange(256)})
     np.testing.assert_allclose(figure.axes[0].patches[0].get_data().values, 100 / 256)
-    points = {"PCA": RNG.random((40, 2)), "t-SNE": RNG.random((40, 2))}
-    figure = figures.maps(points, LABELS, NAMES)
-    np.testing.assert_array_equal(
-        figure.axes[1].collections[2].get_offsets(), points["t-SNE"][LABELS == 2]
-    )
     figure = figures.image_pairs(IMAGES[:6].reshape(3, 2, 28, 28, 1), ["a", "b", "c"], "pairs")
     np.testing.assert_array_equal(image_arrays(figure)[1][:, 29:], IMAGES[3, ..., 0])
     assert [axes.get_title() for axes in image_axes(figure)] == ["a", "b", "c"]
-
-
-def test_every_class_has_its_own_colour():
-    assert len({*figures.CLASS_COLOURS}) == 10

@@ -1,0 +1,1 @@
+"""Implementation of tools/inspect_model.py."""

@@ -1,0 +1,110 @@
+"""Where a network looks: attribution maps of correct predictions and mistakes."""
+
+import numpy as np
+
+from fmnist import html_report
+from fmnist.evaluation import attribution
+from fmnist.source import CLASS_NAMES
+from plots import CORRECT_COLOUR, WRONG_COLOUR
+from tools.inspection import figures
+from tools.inspection.inspected import MISTAKES, Inspected, Part
+
+GRAD_CAM, GRADIENTS = attribution.METHODS  # their names
+LIMIT_QUANTILE = 0.99  # of the values of a map; higher ones have the same colour
+CHECK_HEAD = ("method", "random kernels", "similarity")
+
+
+def class_activation(inspected: Inspected) -> Part:
+    """Show attribution maps of one correct prediction per class and of confident mistakes."""
+    labels, predicted = inspected.dataset.test.labels, inspected.predicted
+    correct = [
+        np.flatnonzero((labels == label) & (predicted == label))[:1]
+        for label in range(len(CLASS_NAMES))
+    ]
+    part = Part(
+        "Class activation",
+        [
+            html_report.paragraph(
+                "Two methods show which pixels the output for a class depends on. Grad-CAM marks "
+                "the region whose features raise it (yellow to red), as finely as the feature maps "
+                "allow. Integrated gradients divide the difference from a black image among the "
+                "pixels: red pixels raise the output, blue pixels lower it."
+            )
+        ],
+    )
+    shown = np.concatenate(correct)
+    if len(shown):
+        part.figures["attribution_correct"] = (
+            attribution_figure(inspected, shown, "Correct predictions: what speaks for the class"),
+            "The first correct prediction of each class.",
+        )
+    worst = inspected.mistakes[:MISTAKES]
+    if len(worst):
+        part.figures["attribution_mistakes"] = (
+            attribution_figure(
+                inspected, worst, "Mistakes: what speaks for the predicted and the true class"
+            ),
+            f"The {len(worst)} most confident mistakes. The maps of the predicted and the true "
+            "class of an image share one scale.",
+        )
+    checked = shown if len(shown) else worst
+    check = attribution.randomisation_check(
+        inspected.run,
+        inspected.model,
+        inspected.dataset.test.images[checked],
+        predicted[checked],
+    )
+    rows = [
+        (method, which, f"{value:.2f}")
+        for method, similarities in check.items()
+        for which, value in similarities.items()
+    ]
+    part.html += [
+        html_report.paragraph(
+            "A sanity check: a map that explains the network must change when the weights become "
+            "random. The table shows the mean rank correlation, on the pixels of the item, between "
+            "the maps of the trained network and those of a copy with random kernels: 1 means "
+            "equal maps, 0 unrelated ones. Integrated gradients multiply by the pixel value, which "
+            "stays the same; therefore some similarity remains."
+        ),
+        html_report.table(CHECK_HEAD, rows),
+    ]
+    part.tables["randomisation_check"] = CHECK_HEAD, rows
+    part.results["randomisation_check"] = check
+    return part
+
+
+def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) -> figures.Figure:
+    """Return the figure of test images and their maps, a column per image.
+
+    Mistakes have a row for the predicted and a row for the true class.
+    """
+    test, predicted = inspected.dataset.test, inspected.predicted[indices]
+    images, labels = test.images[indices], test.labels[indices]
+    explained = {"predicted class": predicted}
+    if (predicted != labels).any():
+        explained["true class"] = labels
+    rows, row_labels = [[figures.grey(image[..., 0]) for image in images]], ["image"]
+    for name, method in attribution.METHODS.items():
+        maps = [method(inspected.members, images, classes) for classes in explained.values()]
+        # A few pixels with extreme values would make all others pale.
+        limits = np.quantile(np.abs(maps), LIMIT_QUANTILE, axis=(0, 2, 3))
+        for which, of_class in zip(explained, maps, strict=True):
+            rows.append(
+                [
+                    figures.overlay(image[..., 0], values, limit)
+                    for image, values, limit in zip(images, of_class, limits, strict=True)
+                ]
+            )
+            row_labels.append(f"{name},\n{which}" if len(explained) > 1 else name)
+    confidences = inspected.probabilities[indices].max(axis=1)
+    texts, colours = [], []
+    for label, guess, confidence in zip(labels, predicted, confidences, strict=True):
+        right = label == guess
+        texts.append(
+            f"{CLASS_NAMES[guess]} {confidence:.0%}"
+            + ("" if right else f"\ntrue: {CLASS_NAMES[label]}")
+        )
+        colours.append(CORRECT_COLOUR if right else WRONG_COLOUR)
+    empty = [()] * (len(rows) - 1)
+    return figures.grid(rows, title, row_labels, [texts, *empty], [colours, *empty], cell_size=1.15)

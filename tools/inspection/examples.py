@@ -1,0 +1,185 @@
+"""Images that the network finds similar: maps of the test set, classes, nearest neighbours."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import plots
+from fmnist import html_report
+from fmnist.evaluation import activations, embedding
+from fmnist.source import CLASS_NAMES
+from tools.inspection import figures
+from tools.inspection.inspected import MISTAKES, Inspected, Part
+
+EMBEDDED = 5000  # test images in the maps, because t-SNE is slow
+NEIGHBOURS = 6  # training images beside a mistake
+CHUNK = 5000  # training images whose features are in memory at the same time
+HOVER_PAGE = Path(__file__).with_name("embedding.html")
+SPRITE_COLUMNS = 100  # images in a row of the picture that contains all images
+
+
+def embedding_maps(inspected: Inspected) -> Part:
+    """Draw the input of the classifier for test images in two dimensions."""
+    test = inspected.dataset.test
+    images, labels = test.images[:EMBEDDED], test.labels[:EMBEDDED]
+    predicted = inspected.predicted[:EMBEDDED]
+    features = activations.features(inspected.members, images)
+    points = embedding.flat_maps(features)
+    purity = embedding.neighbour_purity(features, labels, len(CLASS_NAMES))
+    pixels = embedding.neighbour_purity(images.reshape(len(images), -1), labels, len(CLASS_NAMES))
+    head = ("class", "features of the network", "pixels")
+    rows = [
+        (name, f"{of_features:.1%}", f"{of_pixels:.1%}")
+        for name, of_features, of_pixels in zip(CLASS_NAMES, purity, pixels, strict=True)
+    ]
+    part = Part(
+        "Embedding",
+        [
+            html_report.paragraph(
+                f"The input of the last layer, {features.shape[1]:,} numbers per image, for the "
+                f"first {len(images):,} test images in two dimensions. The network has learned to "
+                "put images of a class together. t-SNE preserves neighbourhoods; its larger "
+                "distances have no meaning. Point at an image to see it; mistakes have a black "
+                "outline."
+            ),
+            hover_element(points, images, labels, predicted),
+            html_report.paragraph(
+                f"Purity: how many of the {embedding.NEIGHBOURS} nearest neighbours of an image "
+                "among these have the same class, compared by the features and by the pixels."
+            ),
+            html_report.table(head, rows),
+        ],
+        results={"neighbour_purity": dict(zip(CLASS_NAMES, purity, strict=True))},
+    )
+    part.figures["embedding"] = (
+        plots.maps(points, labels, CLASS_NAMES, predicted != labels),
+        f"{len(images):,} test images by the input of the last layer, in two dimensions.",
+    )
+    part.tables["neighbour_purity"] = head, rows
+    part.tables["embedding"] = (
+        ("test_index", "label", "predicted", "pca_x", "pca_y", "tsne_x", "tsne_y"),
+        [
+            (index, CLASS_NAMES[label], CLASS_NAMES[guess], *(f"{value:.4g}" for value in place))
+            for index, (label, guess, place) in enumerate(
+                zip(labels, predicted, np.hstack(list(points.values())), strict=True)
+            )
+        ],
+    )
+    return part
+
+
+def hover_element(
+    points: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray, predicted: np.ndarray
+) -> str:
+    """Return the HTML of the maps, which show an image when the pointer is on it.
+
+    Args:
+        points: coordinates (N, 2) by name of the method.
+        images: (N, 28, 28, 1).
+        labels: true classes (N,).
+        predicted: predicted classes (N,).
+    """
+    maps = {}
+    for name, coordinates in points.items():
+        low, high = coordinates.min(axis=0), coordinates.max(axis=0)
+        maps[name] = np.round((coordinates - low) / (high - low), 4).tolist()
+    content = {
+        "maps": maps,
+        "labels": labels.tolist(),
+        "predicted": predicted.tolist(),
+        "names": CLASS_NAMES,
+        "colours": plots.CLASS_COLOURS,
+        "sprite": f"data:image/png;base64,{base64.b64encode(sprite(images)).decode()}",
+        "spriteColumns": SPRITE_COLUMNS,
+    }
+    # "<" could end the script element.
+    text = json.dumps(content).replace("<", "\\u003c")
+    return HOVER_PAGE.read_text(encoding="utf-8").replace("CONTENT", text)
+
+
+def sprite(images: np.ndarray) -> bytes:
+    """Return a PNG file with all images (N, 28, 28, 1) in rows of SPRITE_COLUMNS, dark on white."""
+    rows = -(-len(images) // SPRITE_COLUMNS)
+    height, width = images.shape[1:3]
+    padded = np.zeros((rows * SPRITE_COLUMNS, height, width), np.uint8)
+    padded[: len(images)] = np.rint(255 * images[..., 0])
+    tiles = padded.reshape(rows, SPRITE_COLUMNS, height, width).transpose(0, 2, 1, 3)
+    stream = io.BytesIO()
+    Image.fromarray(255 - tiles.reshape(rows * height, -1)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def classes(inspected: Inspected) -> Part:
+    """Draw the curves and confusions of every class."""
+    return Part("Classes", [])
+
+
+def nearest_images(inspected: Inspected) -> Part:
+    """Show the training images that the network finds most similar to confident mistakes."""
+    part = Part("Nearest training images of the mistakes", [])
+    worst = inspected.mistakes[:MISTAKES]
+    if not len(worst):
+        part.html.append(html_report.paragraph("The network makes no mistakes on the test set."))
+        return part
+    train, test = inspected.dataset.train, inspected.dataset.test
+    features = activations.features(inspected.members, test.images[worst])
+    indices, distances = embedding.nearest(features, training_features(inspected), NEIGHBOURS)
+    predicted, labels = inspected.predicted[worst], test.labels[worst]
+    rows, titles, colours, table = [], [], [], []
+    for index, guess, label, near, far in zip(
+        worst, predicted, labels, indices, distances, strict=True
+    ):
+        rows.append(
+            [figures.grey(image[..., 0]) for image in (test.images[index], *train.images[near])]
+        )
+        confidence = inspected.probabilities[index].max()
+        names = [CLASS_NAMES[near_label] for near_label in train.labels[near]]
+        titles.append(
+            [f"{CLASS_NAMES[guess]} {confidence:.0%}\ntrue: {CLASS_NAMES[label]}", *names]
+        )
+        colours.append(
+            [
+                plots.WRONG_COLOUR,
+                *(
+                    plots.CORRECT_COLOUR if near_label == label else plots.WRONG_COLOUR
+                    for near_label in train.labels[near]
+                ),
+            ]
+        )
+        table += [
+            (index, CLASS_NAMES[label], CLASS_NAMES[guess], f"{confidence:.4f}", rank, name,
+             f"{distance:.4g}")
+            for rank, (name, distance) in enumerate(zip(names, far, strict=True), 1)
+        ]  # fmt: skip
+    part.html.append(
+        html_report.paragraph(
+            f"For the {len(worst)} most confident mistakes, the closest training images by the "
+            "input of the last layer. If their labels agree with the prediction and they look like "
+            "the image, the label of the test image is often at fault."
+        )
+    )
+    part.figures["nearest_images"] = (
+        figures.grid(
+            rows, "Mistakes (left) and the nearest training images, with their labels",
+            titles=titles, colours=colours, cell_size=1.0, gaps=[1],
+        ),
+        "Labels of training images are blue if they agree with the label of the test image, red "
+        "if not.",
+    )  # fmt: skip
+    part.tables["nearest_images"] = (
+        ("test_index", "label", "predicted", "confidence", "rank", "neighbour_label", "distance"),
+        table,
+    )
+    return part
+
+
+def training_features(inspected: Inspected) -> Iterator[np.ndarray]:
+    """Yield the features of the training images in parts."""
+    images = inspected.dataset.train.images
+    for start in range(0, len(images), CHUNK):
+        yield activations.features(inspected.members, images[start : start + CHUNK])

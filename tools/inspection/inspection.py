@@ -1,0 +1,92 @@
+"""Inspect a run, part by part, and write figures, tables and one page."""
+
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fmnist import atomic_io, html_report
+from fmnist.evaluation import metrics
+from tools.inspection import attention, examples, layers
+from tools.inspection.inspected import Inspected, Part, accuracy_of, load
+
+PAGE = "inspection.html"
+PARTS: list[Callable[[Inspected], Part]] = [
+    layers.filters,
+    layers.feature_maps,
+    attention.class_activation,
+    examples.embedding_maps,
+    examples.classes,
+    examples.nearest_images,
+]
+
+
+def inspect_run(
+    run: Path, data_dir: str | None, folder: Path, with_label_issues: bool = False
+) -> dict[str, Any]:
+    """Inspect a run, write the results and return the content of inspection.json.
+
+    Args:
+        run: run directory.
+        data_dir: folder with the data; None for the one that the run was trained on.
+        folder: folder for the results.
+        with_label_issues: also search for labels that are probably wrong.
+
+    Raises:
+        UserError: a DataError or a RunError, or a class has too few test images.
+    """
+    functions = PARTS
+    if with_label_issues:
+        from tools.inspection.label_issues import label_issues  # needs cleanlab
+
+        functions = [*PARTS, label_issues]
+    inspected = load(run, data_dir, folder)
+    parts, seconds = [], {}
+    for function in functions:
+        start = time.perf_counter()
+        parts.append(function(inspected))
+        seconds[parts[-1].title] = time.perf_counter() - start
+        print(f"{parts[-1].title}: {seconds[parts[-1].title]:.1f} s", flush=True)
+    results = {"run": str(run), "accuracy": accuracy_of(inspected), "seconds": seconds}
+    for part in parts:
+        results |= part.results
+    with atomic_io.atomic_writes(folder) as temporary:
+        write(temporary, inspected, parts)
+        atomic_io.write_json(temporary / "inspection.json", results)
+    return results
+
+
+def write(folder: Path, inspected: Inspected, parts: list[Part]) -> None:
+    """Write the figures, the tables and the page.
+
+    Args:
+        folder: existing folder without the folders `figures` and `tables`.
+        inspected: the run.
+        parts: all parts of the inspection.
+    """
+    elements = []
+    for part in parts:
+        elements += [html_report.heading(part.title), *part.html]
+        drawn = {name: figure for name, (figure, _) in part.figures.items()}
+        captions = {name: caption for name, (_, caption) in part.figures.items()}
+        elements += html_report.save_figures(folder, drawn, captions)
+    (folder / "tables").mkdir()
+    for part in parts:
+        for name, (head, rows) in part.tables.items():
+            with open(folder / f"tables/{name}.csv", "w", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerows([head, *rows])
+    title = f"Inside {inspected.run.name}"
+    html_report.save_page(folder / PAGE, title, summary(inspected), *elements)
+
+
+def summary(inspected: Inspected) -> str:
+    """Return the first paragraph of the page."""
+    images = len(inspected.dataset.test.labels)
+    low, high = metrics.accuracy_interval(accuracy_of(inspected), images)
+    return html_report.paragraph(
+        f"{inspected.model.name} with {inspected.model.count_params():,} parameters; test accuracy "
+        f"{accuracy_of(inspected):.2%} (95 % confidence interval {low:.2%} to {high:.2%}), without "
+        "test-time augmentation. Nothing on this page was used to train or to choose a network. "
+        "Confidences are calibrated. The folder tables has all numbers as CSV files."
+    )

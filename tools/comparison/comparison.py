@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fmnist import cli, runs, runtime, source
 from fmnist.config import TrainConfig
-from tools.comparison import summary
+from tools.comparison import figures, summary
 from tools.comparison.attempt import attempt
 from tools.comparison.contestants import CONTESTANTS, expand
 from tools.comparison.results import RESULT, CompareError, load_result
@@ -92,9 +93,27 @@ def compare(
         results.sort(key=lambda result: result["settings"]["seed"])
     (*_, labels), _ = source.find(given.get("data_dir"))
     rows = summary.summarise(finished, np.frombuffer(labels, np.uint8))
-    summary.write(folder, rows)
+    summary.write(folder, rows, attention_figure(folder, rows, given.get("data_dir")))
     print(f"\n{summary.verdict(rows)}")
     return failures
+
+
+def attention_figure(
+    folder: Path, rows: list[dict[str, Any]], data_dir: str | None
+) -> dict[str, Figure]:
+    """Return the figure of where two networks look, if the weights of two networks exist."""
+    networks = [
+        row
+        for row in rows
+        if (folder / f"{row['name']}-{row['first_seed']}" / runs.MODEL).is_file()
+    ]
+    if len(networks) < 2:
+        return {}
+    runtime.configure_tensorflow(concurrent_operations=2)
+    from tools.comparison import attention
+
+    figure = attention.attention(folder, *figures.compared_pair(networks), data_dir)
+    return {"attention": figure} if figure else {}
 
 
 def run_all(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from fmnist import atomic_io, html_report
 from fmnist.evaluation import metrics
@@ -45,6 +46,7 @@ def summarise(
             "n": len(results),
             "parameters": results[0]["parameters"],
             "epochs": settings["epochs"],
+            "first_seed": settings["seed"],
         }
         for key in (*SCORES, *MEASURED):
             values = [result[key] for result in results]
@@ -56,7 +58,7 @@ def summarise(
             )
             row[f"{key}_deviation"] = statistics.stdev(values) if len(values) > 1 else None
         predicted = np.array([list(map(int, result["predicted"])) for result in results])
-        row["correct"] = predicted == labels
+        row["predicted"], row["correct"] = predicted, predicted == labels
         row["confusion"] = np.mean(
             [
                 metrics.confusion(labels, metrics.one_hot(classes, len(CLASS_NAMES)))
@@ -139,10 +141,16 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write tables, figures and report into a folder."""
+def write(folder: Path, rows: list[dict[str, Any]], more: dict[str, Figure]) -> None:
+    """Write tables, figures and report into a folder.
+
+    Args:
+        folder: folder for the results.
+        rows: rows, see summarise().
+        more: further figures by name, with a caption in figures.CAPTIONS.
+    """
     head, lines = table(rows)
-    drawn = figures.draw({row["name"]: row for row in rows})
+    drawn = figures.draw({row["name"]: row for row in rows}) | more
     with atomic_io.atomic_writes(folder) as temporary:
         html_report.write(
             temporary,

@@ -1,12 +1,12 @@
 """Where a network looks: attribution maps of correct predictions and mistakes."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from fmnist import html_report
+from fmnist import html_report, image_grid
 from fmnist.evaluation import attribution
 from fmnist.source import CLASS_NAMES
 from plots import CORRECT_COLOUR, WRONG_COLOUR
-from tools.inspection import figures
 from tools.inspection.inspected import MISTAKES, Inspected, Part
 
 GRAD_CAM, GRADIENTS = attribution.METHODS  # their names
@@ -74,7 +74,7 @@ def class_activation(inspected: Inspected) -> Part:
     return part
 
 
-def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) -> figures.Figure:
+def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) -> Figure:
     """Return the figure of test images and their maps, a column per image.
 
     Mistakes have a row for the predicted and a row for the true class.
@@ -84,7 +84,7 @@ def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) ->
     explained = {"predicted class": predicted}
     if (predicted != labels).any():
         explained["true class"] = labels
-    rows, row_labels = [[figures.grey(image[..., 0]) for image in images]], ["image"]
+    rows, row_labels = [[image_grid.grey(image[..., 0]) for image in images]], ["image"]
     for name, method in attribution.METHODS.items():
         maps = [method(inspected.members, images, classes) for classes in explained.values()]
         # A few pixels with extreme values would make all others pale.
@@ -92,7 +92,7 @@ def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) ->
         for which, of_class in zip(explained, maps, strict=True):
             rows.append(
                 [
-                    figures.overlay(image[..., 0], values, limit)
+                    image_grid.overlay(image[..., 0], values, limit)
                     for image, values, limit in zip(images, of_class, limits, strict=True)
                 ]
             )
@@ -107,4 +107,6 @@ def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) ->
         )
         colours.append(CORRECT_COLOUR if right else WRONG_COLOUR)
     empty = [()] * (len(rows) - 1)
-    return figures.grid(rows, title, row_labels, [texts, *empty], [colours, *empty], cell_size=1.15)
+    return image_grid.grid(
+        rows, title, row_labels, [texts, *empty], [colours, *empty], cell_size=1.15
+    )

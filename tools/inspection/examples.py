@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 import plots
-from fmnist import html_report
+from fmnist import html_report, image_grid
 from fmnist.evaluation import activations, embedding
 from fmnist.source import CLASS_NAMES
-from tools.inspection import figures
 from tools.inspection.inspected import MISTAKES, Inspected, Part
 
 EMBEDDED = 5000  # test images in the maps, because t-SNE is slow
@@ -135,7 +134,7 @@ def nearest_images(inspected: Inspected) -> Part:
         worst, predicted, labels, indices, distances, strict=True
     ):
         rows.append(
-            [figures.grey(image[..., 0]) for image in (test.images[index], *train.images[near])]
+            [image_grid.grey(image[..., 0]) for image in (test.images[index], *train.images[near])]
         )
         confidence = inspected.probabilities[index].max()
         names = [CLASS_NAMES[near_label] for near_label in train.labels[near]]
@@ -164,7 +163,7 @@ def nearest_images(inspected: Inspected) -> Part:
         )
     )
     part.figures["nearest_images"] = (
-        figures.grid(
+        image_grid.grid(
             rows, "Mistakes (left) and the nearest training images, with their labels",
             titles=titles, colours=colours, cell_size=1.0, gaps=[1],
         ),

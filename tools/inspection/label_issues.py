@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 from cleanlab.filter import find_label_issues
+from matplotlib.figure import Figure
 
 import data
-from fmnist import html_report, runs
+from fmnist import html_report, image_grid, runs
 from fmnist.config import TrainConfig
 from fmnist.evaluation import metrics
 from fmnist.networks import class_probabilities
 from fmnist.source import CLASS_NAMES
-from tools.inspection import figures
 from tools.inspection.inspected import BATCH, Inspected, Part
 from train_cnn import train_or_resume
 
@@ -150,12 +150,12 @@ def out_of_fold_predictions(data_dir: str | None, folder: Path) -> dict[str, Pre
     }
 
 
-def gallery(predictions: Predictions, indices: np.ndarray, name: str) -> figures.Figure:
+def gallery(predictions: Predictions, indices: np.ndarray, name: str) -> Figure:
     """Return the figure of images with their label and the predicted class."""
     rows, titles = [], []
     for start in range(0, max(len(indices), 1), SHOWN_COLUMNS):
         selected = indices[start : start + SHOWN_COLUMNS]
-        rows.append([figures.grey(predictions.images[index, ..., 0]) for index in selected])
+        rows.append([image_grid.grey(predictions.images[index, ..., 0]) for index in selected])
         titles.append(
             [
                 f"label: {CLASS_NAMES[predictions.labels[index]]}\n"
@@ -164,7 +164,7 @@ def gallery(predictions: Predictions, indices: np.ndarray, name: str) -> figures
                 for index in selected
             ]
         )
-    return figures.grid(
+    return image_grid.grid(
         rows, f"Probably wrong labels of {name} images, with the prediction below the label",
         titles=titles, cell_size=1.3,
     )  # fmt: skip

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
-from fmnist import html_report
+from fmnist import html_report, image_grid
 from fmnist.evaluation import activations
 from fmnist.source import CLASS_NAMES
-from tools.inspection import figures
 from tools.inspection.inspected import Inspected, Part
 
 SAMPLE = 2000  # test images that are searched for strong activations
@@ -54,7 +54,7 @@ def filters(inspected: Inspected) -> Part:
             layer, field = member.convolutions[index], member.receptive_fields[index]
             rows.append(
                 [
-                    figures.grey(activations.patch(images[image, ..., 0], field, row, column))
+                    image_grid.grey(activations.patch(images[image, ..., 0], field, row, column))
                     for places in zip(*patches[index][1:], strict=True)
                     for image, row, column in zip(*places, strict=True)
                 ]
@@ -69,7 +69,7 @@ def filters(inspected: Inspected) -> Part:
                 ]
             )
         part.figures[numbered("patches", number)] = (
-            figures.grid(
+            image_grid.grid(
                 rows,
                 "Patches of test images that activate a channel most",
                 row_labels,
@@ -100,7 +100,7 @@ def filters(inspected: Inspected) -> Part:
     return part
 
 
-def kernels(layer: keras.layers.Layer, number: int) -> figures.Figure:
+def kernels(layer: keras.layers.Layer, number: int) -> Figure:
     """Return the figure of the kernels of a convolution, on one scale.
 
     The inputs of a first convolution with several input channels are copies of one image, so that
@@ -108,7 +108,7 @@ def kernels(layer: keras.layers.Layer, number: int) -> figures.Figure:
     """
     kernel = layer.kernel.numpy().sum(axis=2)  # (height, width, channels)
     limit = np.abs(kernel).max()
-    cells = [figures.signed(values, limit) for values in kernel.transpose(2, 0, 1)]
+    cells = [image_grid.signed(values, limit) for values in kernel.transpose(2, 0, 1)]
     rows = [cells[i : i + KERNELS_PER_ROW] for i in range(0, len(cells), KERNELS_PER_ROW)]
     titles = [
         [str(i + position) for position in range(len(row))]
@@ -116,12 +116,12 @@ def kernels(layer: keras.layers.Layer, number: int) -> figures.Figure:
     ]
     trained = "" if layer.trainable else ", not trained"
     height, width = layer.kernel_size
-    return figures.grid(
+    return image_grid.grid(
         rows,
         f"Convolution {number}: {layer.name}, {len(cells)} kernels of {height} × {width}{trained}",
         titles=titles,
         cell_size=0.6,
-        colour_bar=(figures.DIVERGING, (f"{-limit:.2f}", f"{limit:.2f}")),
+        colour_bar=(image_grid.DIVERGING, (f"{-limit:.2f}", f"{limit:.2f}")),
     )
 
 
@@ -151,20 +151,20 @@ def feature_maps(inspected: Inspected) -> Part:
         ],
     )
     for number, chunk in enumerate(chunks(list(range(len(outputs)))), 1):
-        rows = [[figures.grey(image[..., 0]) for image in images]]
+        rows = [[image_grid.grey(image[..., 0]) for image in images]]
         row_labels = ["image"]
         for index in chunk:
             shown = outputs[index][..., channels[index]]
-            limit, colour = np.abs(shown).max(), figures.positive
+            limit, colour = np.abs(shown).max(), image_grid.positive
             if shown.min() < 0:
-                colour = figures.signed
+                colour = image_grid.signed
             for position, channel in enumerate(channels[index]):
                 rows.append([colour(maps, limit) for maps in shown[..., position]])
                 shape = " × ".join(map(str, outputs[index].shape[1:]))
                 name = f"{index + 1}  {member.convolutions[index].name}\n{shape}, "
                 row_labels.append(f"{name if position == 0 else ''}channel {channel}")
         part.figures[numbered("feature_maps", number)] = (
-            figures.grid(
+            image_grid.grid(
                 rows,
                 "Outputs of the convolutions for one image of each class",
                 row_labels,

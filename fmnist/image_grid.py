@@ -1,7 +1,7 @@
-"""The figures of inspect_model.py: grids of small images in colour.
+"""Grids of small images in colour: images, kernels, feature maps and attribution maps.
 
-A cell is an image (height, width, 3) in RGB, or None for an empty cell. The functions grey(),
-signed() and overlay() make cells.
+A cell is an image (height, width, 3) in RGB. The functions grey(), signed(), positive() and
+overlay() return cells; grid() draws rows of cells.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from fmnist.figure_style import default_style
 
-Cell = np.ndarray | None
 # Blue for negative and red for positive values; white is zero.
 DIVERGING = matplotlib.colormaps["RdBu_r"]
 SEQUENTIAL = matplotlib.colormaps["viridis"]
@@ -53,7 +52,7 @@ def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
 
 @default_style()
 def grid(
-    rows: Sequence[Sequence[Cell]],
+    rows: Sequence[Sequence[np.ndarray]],
     title: str,
     row_labels: Sequence[str] = (),
     titles: Sequence[Sequence[str]] = (),
@@ -104,8 +103,6 @@ def grid(
     axes = figure.add_axes((0, 0, 1, 1))
     for index, (row, top) in enumerate(zip(rows, tops, strict=True)):
         for column, cell in enumerate(row):
-            if cell is None:
-                continue
             left = lefts[column]
             extent = (left, left + cell_size, top + cell_size, top)
             axes.imshow(cell, extent=extent, interpolation="nearest")

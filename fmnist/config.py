@@ -37,7 +37,8 @@ OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "plateau", "cosine", "one-cycle")
 ENGINES = ("auto", "fast", "plain")
 AUGMENTATIONS = ("none", "flip", "flip+shift", "flip+shift+erase", "photo")
-PLACES = ("runs_dir", "name", "data_dir")  # settings that do not change the result
+# Settings that do not change the result.
+WITHOUT_EFFECT = ("runs_dir", "name", "data_dir", "tensorboard")
 # Former names of settings, still accepted on the command line and in config.json.
 OLD_NAMES = {"members": "ensemble_size", "easy_every": "prune_every"}
 # Settings that the oldest records lack, with the values of trainings before the setting existed.
@@ -48,6 +49,7 @@ ADDED_LATER = {
     "mixed_precision": False,
     "init_from": None,
     "fold": None,
+    "tensorboard": False,
 }
 # Settings that a run must share with the run from whose weights it starts: they determine the
 # network, and which images are the validation set.
@@ -296,6 +298,12 @@ class TrainConfig:
         check=cli.run_name,
         metavar="NAME",
     )
+    tensorboard: bool = setting(
+        False,
+        RUN,
+        "write curves, weight histograms and confusion matrices for TensorBoard to the run "
+        "directory",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # recipe and model come first
@@ -346,8 +354,9 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings that affect the result: all except those in PLACES."""
-        return {name: value for name, value in self.to_record().items() if name not in PLACES}
+        """Return the settings that affect the result: all except WITHOUT_EFFECT."""
+        record = self.to_record()
+        return {name: value for name, value in record.items() if name not in WITHOUT_EFFECT}
 
     def network_settings(self) -> dict[str, Any]:
         """Return the keyword arguments of model.build_model()."""
@@ -359,7 +368,7 @@ class TrainConfig:
         The engine auto accepts records of both engines. A record that lacks a setting gives another
         result, see from_record().
         """
-        same = {name: getattr(self, name) for name in PLACES}
+        same = {name: getattr(self, name) for name in WITHOUT_EFFECT}
         if self.engine == "auto":
             same["engine"] = self.engine
         try:

@@ -5,7 +5,8 @@
         model.keras     weights and architecture
         history.csv     one row per epoch, with the columns HISTORY
         checkpoint/     state for --resume; removed when the run is finished
-        metrics.json, predictions.npz, novelty.npz, figures/, report.html    from evaluate_model.py
+        tensorboard/    logs for TensorBoard, with --tensorboard
+    metrics.json, predictions.npz, novelty.npz, figures/, report.html    from evaluate_model.py
 
 Every write is atomic, and an existing run is never overwritten.
 """
@@ -41,6 +42,7 @@ from fmnist.config import (
 # Version of the run directory's format. Increase it if older code would misread a new run.
 FORMAT = 1
 CONFIG, MODEL, HISTORY_FILE, CHECKPOINT = "config.json", "model.keras", "history.csv", "checkpoint"
+TENSORBOARD = "tensorboard"
 METRICS, PREDICTIONS, NOVELTY = "metrics.json", "predictions.npz", "novelty.npz"
 # Keys of metrics.json: the test-time augmentation of the evaluation.
 VIEWS = ("test_time_flips", "test_time_shifts")

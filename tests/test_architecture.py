@@ -102,7 +102,15 @@ def test_no_file_changes_sys_path():
 
 
 # Packages that are not installed on every system. Functions may import them when they are called.
-OPTIONAL = {"ai_edge_litert", "cleanlab", "distributed", "fcntl", "onnxruntime", "skimage"}
+OPTIONAL = {
+    "ai_edge_litert",
+    "cleanlab",
+    "distributed",
+    "fcntl",
+    "onnxruntime",
+    "skimage",
+    "tensorboard",
+}
 
 
 def late_imports(path):

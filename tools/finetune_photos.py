@@ -154,6 +154,7 @@ def save(
         "patience": 0,
         "ema_epochs": 0,
         "prune_every": 1,
+        "tensorboard": False,
         "photographs": options.photos,
     }
     own = {key: value for key, value in record.items() if key not in runs.OTHER_KEYS}

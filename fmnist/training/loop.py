@@ -14,7 +14,7 @@ from fmnist import cli, runs
 from fmnist.config import ADDED_LATER, SHARED_WITH_START, TrainConfig, flag
 from fmnist.networks import pretrained_weights, set_backbone_weights
 from fmnist.source import socket_timeout
-from fmnist.training import checkpoint, interrupts
+from fmnist.training import checkpoint, interrupts, tensorboard_log
 from fmnist.training.plain_model import dropout_states
 
 
@@ -51,7 +51,10 @@ def open_run(
             another process.
         TrainingError: training cannot continue. The message names the saved files.
         KeyboardInterrupt: after Ctrl-C or SIGTERM. The message names the saved files.
+        ModuleNotFoundError: the config needs the package tensorboard, which is not installed.
     """
+    if config.tensorboard:
+        tensorboard_log.check_installed()
     training_model.optimizer.build(training_model.trainable_variables)
     starts = config.init_from or config.weights
     if starts and not (run and checkpoint.load_state(run)[1]):
@@ -65,6 +68,9 @@ def open_run(
         saver = EpochSaver(run, config, model, training_model, random_stream)
         resumed = f"; resumed after epoch {len(saver.history)}" if saver.history else ""
         print(f"Run: {run}; {config.model} with {model.count_params():,} parameters{resumed}")
+        log = contextlib.nullcontext()
+        if config.tensorboard:
+            log = tensorboard_log.open_log(run, model, dataset.validation)
         try:
             with (
                 interrupts.message_if_killed(
@@ -72,6 +78,7 @@ def open_run(
                     f"out of memory. {less_memory(config)}. {how_to_resume(run)}"
                 ),
                 interrupts.deferred() as received,
+                log as saver.log,
             ):
                 saver.interrupts = received
                 yield saver
@@ -109,6 +116,7 @@ class EpochSaver(keras.callbacks.Callback):
         run: run directory.
         history: all epochs so far, including those before the run was resumed.
         interrupts: received interrupts, see interrupts.deferred().
+        log: logs for TensorBoard; None without them.
     """
 
     def __init__(
@@ -128,6 +136,7 @@ class EpochSaver(keras.callbacks.Callback):
         self.run, self.config = run, config
         self.saved_model, self.random_stream = model, random_stream
         self.optimizer, self.interrupts, self.start_time = training_model.optimizer, [], None
+        self.log = None
         self.state = [*model.weights, *self.optimizer.variables]
         if config.prune_every > 1:
             self.state.append(training_model.pruning.losses)
@@ -187,6 +196,10 @@ class EpochSaver(keras.callbacks.Callback):
             "seconds": time.perf_counter() - self.start_time,
         }
         history = [*self.history, row]
+        if self.log:
+            # Before the state: if the process is killed in between, the epoch is trained again and
+            # the same values are logged twice. In the other order, they would be missing.
+            self.log.write(row)
         checkpoint.save_state(self.run, [variable.numpy() for variable in self.state], history)
         is_best = row is runs.chosen_epoch(self.config.patience, history)
         runs.save_epoch(self.run, history, self.saved_model if is_best else None)

@@ -6,21 +6,28 @@ images: (N, 28, 28, 1) in [0, 1]; labels: (N,); names: class names.
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 
 import data
+from fmnist.config import AUGMENTATIONS
 from fmnist.evaluation.embedding import COMPONENTS, flat_maps
 from fmnist.figure_style import default_style
 from fmnist.source import CLASS_NAMES
+from fmnist.training.augmentation import augment
 from plots import BLUE, RED, maps
 
 # The subsets of a pair, by the number of its images in the test set: 0, 1 or 2.
 PAIR_SUBSETS = ("within train", "between train and test", "within test")
 MAP_IMAGES = 6000  # images in the maps, because t-SNE is slow
 SHOWN = 24  # pairs in a figure
+AUGMENTED = ("T-shirt/top", "Sneaker", "Bag")  # classes in the figure of the augmentation
+EPOCHS = 4  # epochs in this figure
 CAPTIONS = {
     "class_counts": "Number of images per class in the training, validation and test set.",
     "samples": "The first training images of each class.",
+    "augmentation": "A training image of each of three classes (framed), and what the network is "
+    f"trained on instead in {EPOCHS} consecutive epochs, for each value of the option --augment.",
     "class_means": "Mean image of each class, and the standard deviation of each of its pixels.",
     "pixel_histogram": "Frequency of the 256 pixel values. The background is black.",
     "maps": f"{MAP_IMAGES:,} training images in two dimensions: the first two principal components "
@@ -74,6 +81,7 @@ def draw(
             names,
         ),
         "samples": samples(train.images, train.labels, names),
+        "augmentation": augmentation(train.images, train.labels, names),
         "class_means": class_means(
             np.stack([images.mean(axis=0) for images in by_class]),
             np.stack([images.std(axis=0) for images in by_class]),
@@ -125,6 +133,41 @@ def samples(
     return _rows_of_images(
         dict(zip(names, rows, strict=True)), columns, "First images of each class"
     )
+
+
+def augmentation(
+    images: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 3
+) -> Figure:
+    """Return the figure of augmented images, one row per kind of augmentation.
+
+    The columns are, for the first image of every class in AUGMENTED, the image itself and the
+    augmented images of EPOCHS epochs.
+
+    Args:
+        images: (N, 28, 28, 1) in [0, 1].
+        labels: (N,).
+        names: class names.
+        seed: random seed of the augmentation.
+    """
+    first = [np.flatnonzero(labels == names.index(name))[0] for name in AUGMENTED]
+    originals = images[first][:, np.newaxis]  # (classes, 1, 28, 28, 1)
+    columns, rows = len(AUGMENTED) * (1 + EPOCHS), {}
+    for kind in AUGMENTATIONS[1:]:  # all except none
+        epochs = [
+            augment(images[first], tf.constant([seed, epoch]), tf.fill([len(first)], epoch), kind)
+            for epoch in range(EPOCHS)
+        ]
+        row = np.concatenate([originals, np.stack(epochs, axis=1)], axis=1)
+        rows[kind] = row.reshape(columns, *images.shape[1:])
+    title = "Training images and their augmentation in consecutive epochs"
+    figure = _rows_of_images(rows, columns, title)
+    for index, axes in enumerate(figure.axes):
+        image, epoch = divmod(index % columns, 1 + EPOCHS)
+        if epoch == 0:
+            axes.spines[:].set(visible=True, color=BLUE, linewidth=2)
+        if index < columns:
+            axes.set_title(f"epoch {epoch}" if epoch else AUGMENTED[image], fontsize=10)
+    return figure
 
 
 def class_means(means: np.ndarray, deviations: np.ndarray, names: Sequence[str]) -> Figure:

@@ -22,3 +22,23 @@ def test_every_figure_draws_the_given_data():
     figure = figures.image_pairs(IMAGES[:6].reshape(3, 2, 28, 28, 1), ["a", "b", "c"], "pairs")
     np.testing.assert_array_equal(image_arrays(figure)[1][:, 29:], IMAGES[3, ..., 0])
     assert [axes.get_title() for axes in image_axes(figure)] == ["a", "b", "c"]
+
+
+def test_the_augmentation_of_three_images_is_drawn(monkeypatch):
+    monkeypatch.setattr(figures, "AUGMENTED", NAMES[::-1])
+    images = IMAGES.astype(np.float32)
+    figure = figures.augmentation(images, LABELS, NAMES)
+    columns = len(NAMES) * (1 + figures.EPOCHS)
+    shape = len(figures.AUGMENTATIONS) - 1, len(NAMES), 1 + figures.EPOCHS, 28, 28
+    drawn = np.reshape(image_arrays(figure), shape)  # kinds, images, original and epochs
+    originals = [images[LABELS == label][0][..., 0] for label in (2, 1, 0)]
+    for kind in drawn:
+        np.testing.assert_array_equal(kind[:, 0], originals)
+    flips, shifts, erased, photos = drawn
+    np.testing.assert_array_equal(flips[:, 1], np.flip(originals, axis=2))
+    np.testing.assert_array_equal(flips[:, 2], originals)
+    assert not any(np.array_equal(kind[:, 1:], flips[:, 1:]) for kind in (shifts, erased, photos))
+    titles = [axes.get_title() for axes in figure.axes[:columns]]
+    assert titles[:: 1 + figures.EPOCHS] == [*NAMES[::-1]] and titles[1] == "epoch 1"
+    repeated = figures.augmentation(images, LABELS, NAMES)
+    np.testing.assert_array_equal(image_arrays(repeated), image_arrays(figure))

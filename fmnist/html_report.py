@@ -32,8 +32,9 @@ def write(
     captions: dict[str, str],
     after: Sequence[str] = (),
     bbox_inches: str | None = None,
+    file_name: str = REPORT,
 ) -> None:
-    """Write figures/NAME.png and report.html to a folder.
+    """Write figures/NAME.png and an HTML page that contains them to a folder.
 
     Args:
         folder: existing folder.
@@ -43,9 +44,10 @@ def write(
         captions: captions by the name of the figure.
         after: HTML elements after the figures.
         bbox_inches: argument of Figure.savefig; "tight" for figures without a layout engine.
+        file_name: name of the page.
     """
     elements = save_figures(folder, figures, captions, bbox_inches)
-    save_page(folder / REPORT, title, *before, *elements, *after)
+    save_page(folder / file_name, title, *before, *elements, *after)
 
 
 @default_style()

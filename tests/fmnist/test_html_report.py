@@ -1,4 +1,5 @@
 import pytest
+from matplotlib.figure import Figure
 
 from fmnist import html_report
 
@@ -14,6 +15,16 @@ def test_special_characters_are_escaped():
     assert all(
         text in page for text in ("&lt;title&gt;", "&lt;a &amp; b&gt;", "&lt;c&gt;", "&lt;d&gt;")
     )
+
+
+def test_a_page_with_another_name_contains_its_figures(tmp_path):
+    figure = Figure()
+    html_report.write(
+        tmp_path, "Page", [], {"plot": figure}, {"plot": "A plot"}, file_name="other.html"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"figures", "other.html"}
+    page = (tmp_path / "other.html").read_text()
+    assert "data:image/png;base64," in page and "A plot" in page
 
 
 @pytest.mark.browser

@@ -1,0 +1,298 @@
+"""Accuracy and calibration of networks on corrupted test images."""
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+import data
+from fmnist import atomic_io, cli, html_report, runs
+from fmnist.evaluation import metrics
+from fmnist.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from fmnist.networks import class_probabilities, predict
+from fmnist.progress import track
+from tools.inspection import robustness_figures
+
+RESULTS, TABLE, REPORT = "robustness.json", "tables/robustness.csv", "robustness.html"
+COLUMNS = ("run", "corruption", "severity", "accuracy", "low", "high", "ece")
+CLEAN = "none"  # the corruption of the original images in the table
+BATCH = 250  # images
+
+
+class Network(NamedTuple):
+    """A network whose robustness is measured.
+
+    Attributes:
+        run: run directory.
+        config: content of config.json.
+        model: model of the run.
+        temperature: for calibrated(), fitted on the validation set of the run.
+    """
+
+    run: Path
+    config: dict[str, Any]
+    model: keras.Model
+    temperature: float
+
+
+def measure(
+    run_dirs: Sequence[Path],
+    data_dir: str | Path | None,
+    output_dir: str | Path,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score networks on the original and on the corrupted test images, and write the results.
+
+    Every image is classified once, without test-time augmentation. All runs classify the same
+    corrupted images. Writes RESULTS, TABLE, REPORT and figures/robustness_NAME.png to `output_dir`.
+
+    Args:
+        run_dirs: run directories. The errors of the others are compared with those of the first.
+        data_dir: folder with the data; None for the one that a run was trained on.
+        output_dir: folder for the results.
+        seed: random seed of the corruptions.
+
+    Returns:
+        The content of RESULTS. `runs` contains for every run, by its label: the scores of the
+        original images (`clean`), the scores of every corruption by name, a list over the
+        severities (`corrupted`), their means over all corruptions and severities (`mean_error`,
+        `mean_ece`), and the mean corruption error relative to the first run (`mce`), see
+        mean_corruption_error(). Accuracies and errors are fractions; `low` and `high` bound the
+        95 % confidence interval of an accuracy; calibration errors (`ece`) are those after
+        temperature scaling.
+
+    Raises:
+        UserError: a DataError or a RunError.
+    """
+    networks = {}
+    for label, run in labels_of(run_dirs).items():
+        networks[label], test = load(run, data_dir)
+    scores = {label: {name: [] for name in CORRUPTIONS} for label in networks}
+    clean = {label: score(network, test) for label, network in networks.items()}
+    shown = robustness_figures.example_indices(test.labels)
+    examples = {name: [test.images[index]] for name, index in shown.items()}
+    conditions = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
+    for name, severity in track(conditions, "Classifying corrupted images"):
+        corrupted = test._replace(images=corrupt(test.images, name, severity, seed))
+        # A copy, because a view would keep all corrupted images in memory.
+        examples[name].append(corrupted.images[shown[name]].copy())
+        for label, network in networks.items():
+            scores[label][name].append(score(network, corrupted))
+    results = {
+        "seed": seed,
+        "images": len(test.labels),
+        "corruptions": {
+            name: {"description": kind.description, "strengths": kind.strengths}
+            for name, kind in CORRUPTIONS.items()
+        },
+        "runs": {
+            label: summary(network, clean[label], scores[label], next(iter(scores.values())))
+            for label, network in networks.items()
+        },
+    }
+    write(Path(output_dir), results, examples)
+    return results
+
+
+def labels_of(run_dirs: Sequence[Path]) -> dict[str, Path]:
+    """Return the runs by label: the name of the directory, with parents if names are equal.
+
+    A run that is named twice is returned once.
+    """
+    given = {Path(run).resolve(): Path(run) for run in run_dirs}
+    for length in itertools.count(1):
+        labels = ["/".join(path.parts[-length:]) for path in given]
+        if len(set(labels)) == len(labels):
+            return dict(zip(labels, given.values(), strict=True))
+
+
+def load(run: Path, data_dir: str | Path | None) -> tuple[Network, data.Part]:
+    """Return the network of a run and the test set. Raises DataError and RunError."""
+    config = runs.load_evaluation_config(run)
+    model, dataset = runs.load_model(run), data.load_for_run(config, data_dir)
+    runs.check_fingerprint(run, dataset)
+    validation = dataset.validation
+    probabilities = class_probabilities(run, model, data.batches(validation, BATCH))
+    temperature = metrics.fit_temperature(validation.labels, probabilities)
+    return Network(run, config, model, temperature), dataset.test
+
+
+def score(network: Network, part: data.Part) -> dict[str, float]:
+    """Return accuracy, its confidence interval, mean confidence and calibration error."""
+    probabilities = metrics.calibrated(predict(network.model, part.images), network.temperature)
+    accuracy = metrics.accuracy(part.labels, probabilities)
+    low, high = metrics.accuracy_interval(accuracy, len(part.labels))
+    return {
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "confidence": float(probabilities.max(axis=1).mean()),
+        "ece": metrics.calibration_error(part.labels, probabilities),
+    }
+
+
+def summary(
+    network: Network,
+    clean: dict[str, float],
+    corrupted: dict[str, list[dict[str, float]]],
+    reference: dict[str, list[dict[str, float]]],
+) -> dict[str, Any]:
+    """Return the results of a run, see measure().
+
+    Args:
+        network: network of the run.
+        clean: scores of the original images.
+        corrupted: scores by corruption, one per severity.
+        reference: scores of the first run by corruption, one per severity.
+    """
+    errors, reference_errors = mean_errors(corrupted), mean_errors(reference)
+    return {
+        "path": str(network.run),
+        "model": network.config["model"],
+        "augment": network.config["augment"],
+        "temperature": network.temperature,
+        "mean_error": float(np.mean(list(errors.values()))),
+        "mce": mean_corruption_error(errors, reference_errors),
+        "mean_ece": float(np.mean([row["ece"] for rows in corrupted.values() for row in rows])),
+        "clean": clean,
+        "corrupted": corrupted,
+    }
+
+
+def mean_errors(corrupted: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """Return the mean error over the severities by corruption."""
+    return {
+        name: 1 - float(np.mean([row["accuracy"] for row in rows]))
+        for name, rows in corrupted.items()
+    }
+
+
+def mean_corruption_error(errors: dict[str, float], reference: dict[str, float]) -> float | None:
+    """Return the mean ratio of errors to those of a reference network (mCE), 1 for the reference.
+
+    Corruptions that are hard for every network count no more than others. Hendrycks and Dietterich,
+    "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    https://arxiv.org/abs/1903.12261
+
+    Args:
+        errors: mean error over the severities by corruption.
+        reference: the same for the reference network.
+
+    Returns:
+        The mean ratio; None if the reference network makes no error under a corruption.
+    """
+    if 0 in reference.values():
+        return None
+    return float(np.mean([error / reference[name] for name, error in errors.items()]))
+
+
+def write(folder: Path, results: dict[str, Any], examples: dict[str, list[np.ndarray]]) -> None:
+    """Write results, table, figures and report into a folder.
+
+    Args:
+        folder: folder, created if necessary.
+        results: result of measure().
+        examples: see robustness_figures.draw().
+    """
+    drawn = robustness_figures.draw(results, examples)
+    with atomic_io.atomic_writes(folder) as temporary:
+        html_report.write(
+            temporary,
+            "Robustness on Fashion-MNIST",
+            [
+                html_report.paragraph(
+                    "Accuracy of networks on corrupted test images: "
+                    f"{len(CORRUPTIONS)} corruptions with {len(SEVERITIES)} severities each."
+                ),
+                html_report.table(*run_table(results)),
+                html_report.paragraph(
+                    "Accuracies have 95 % confidence intervals. The mean corruption error (mCE) is "
+                    "the mean over the corruptions of the error relative to that of the first run. "
+                    "The expected calibration error (ECE) is that after temperature scaling. Every "
+                    "image is classified once, without test-time augmentation."
+                ),
+            ],
+            drawn,
+            robustness_figures.CAPTIONS,
+            [
+                html_report.heading("Mean accuracy over the severities, %"),
+                html_report.table(*corruption_table(results)),
+                html_report.heading("Corruptions"),
+                html_report.table(
+                    ["corruption", "description", *(f"severity {level}" for level in SEVERITIES)],
+                    (
+                        [kind.label, kind.description, *(f"{value:g}" for value in kind.strengths)]
+                        for kind in CORRUPTIONS.values()
+                    ),
+                ),
+            ],
+            file_name=REPORT,
+        )
+        atomic_io.write_json(temporary / RESULTS, results)
+        (temporary / TABLE).parent.mkdir()
+        with open(temporary / TABLE, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(score_rows(results))
+
+
+def score_rows(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the scores of every run, corruption and severity, with the keys COLUMNS."""
+    for label, run in results["runs"].items():
+        for name, scores in ({CLEAN: [run["clean"]]} | run["corrupted"]).items():
+            for severity, row in enumerate(scores, 0 if name == CLEAN else 1):
+                yield {"run": label, "corruption": name, "severity": severity, **row}
+
+
+def text(results: dict[str, Any]) -> str:
+    """Return the results as two tables for a terminal."""
+    return "\n\n".join(
+        cli.table(*table) for table in (run_table(results), corruption_table(results))
+    )
+
+
+def run_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of the runs, one row for each."""
+    head = [
+        "run",
+        "augmentation",
+        "accuracy on original images, %",
+        "mean error on corrupted images, %",
+        "mCE, %",
+        "ECE on original images, %",
+        "mean ECE on corrupted images, %",
+    ]
+    rows = []
+    for label, run in results["runs"].items():
+        accuracy, low, high, ece = (100 * run["clean"][key] for key in COLUMNS[3:])
+        rows.append(
+            [
+                label,
+                run["augment"],
+                f"{accuracy:.2f} ({low:.2f} to {high:.2f})",
+                f"{100 * run['mean_error']:.1f}",
+                "–" if run["mce"] is None else f"{100 * run['mce']:.1f}",
+                f"{ece:.1f}",
+                f"{100 * run['mean_ece']:.1f}",
+            ]
+        )
+    return head, rows
+
+
+def corruption_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of mean accuracies, with a column for each run."""
+    networks = results["runs"]
+    errors = {label: mean_errors(run["corrupted"]) for label, run in networks.items()}
+    rows = [
+        ["original images", *(f"{100 * run['clean']['accuracy']:.1f}" for run in networks.values())]
+    ]
+    rows += [
+        [kind.label, *(f"{100 * (1 - errors[label][name]):.1f}" for label in networks)]
+        for name, kind in CORRUPTIONS.items()
+    ]
+    rows += [["mean", *(f"{100 * (1 - run['mean_error']):.1f}" for run in networks.values())]]
+    return ["corruption", *networks], rows

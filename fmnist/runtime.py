@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import math
 import os
 import platform
@@ -211,14 +212,33 @@ def quiet() -> Iterator[None]:
         os.close(null)
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection within the context, in which TensorFlow is imported.
+
+    The half a million objects of its modules live as long as the process. To search them for
+    garbage would take almost a second of every command, so later collections ignore them, too.
+    """
+    was_imported, was_enabled = "tensorflow" in sys.modules, gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not was_imported:
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
 def _import_quietly() -> tuple[types.ModuleType, types.ModuleType]:
     """Return the modules keras and tensorflow. Raises UserError for an invalid keras.json."""
     try:
-        with quiet():
-            import tensorflow as tf
+        with _without_garbage_collection():
+            with quiet():
+                import tensorflow as tf
 
-            tf.config.list_physical_devices()
-        import keras
+                tf.config.list_physical_devices()
+            import keras
 
         return keras, tf
     except Exception as error:

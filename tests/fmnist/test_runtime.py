@@ -1,3 +1,4 @@
+import gc
 import math
 import os
 import subprocess
@@ -187,3 +188,26 @@ def test_commands_run_outside_the_main_thread(capsys):
         thread.join()
     assert codes == [0, 1]
     assert capsys.readouterr() == ("done\n", "command: reason\n")
+
+
+def test_garbage_collection_ignores_the_objects_of_tensorflow(monkeypatch):
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000  # conftest.py has configured it
+    ignored = gc.get_freeze_count()
+    with runtime._without_garbage_collection():
+        assert not gc.isenabled()
+    # The objects of a notebook that has imported TensorFlow itself are still collected.
+    assert gc.isenabled() and gc.get_freeze_count() <= ignored
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    with runtime._without_garbage_collection():
+        pass
+    assert gc.get_freeze_count() > ignored
+
+
+def test_garbage_collection_stays_disabled_if_the_user_has_disabled_it():
+    gc.disable()
+    try:
+        with runtime._without_garbage_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -103,9 +103,12 @@ def scores(novelty: Novelty, images: np.ndarray, probabilities: np.ndarray) -> n
     values = flat @ novelty.components.T
     error = np.square(flat - values @ novelty.components).sum(axis=1)
     predicted = probabilities.argmax(axis=1)
-    whitened = np.einsum(
-        "nij,nj->ni", novelty.whitening[predicted], values - novelty.centres[predicted]
-    )
+    residuals = values - novelty.centres[predicted]
+    whitened = np.empty(residuals.shape, np.result_type(residuals, novelty.whitening))
+    # One class at a time, because it would take long to copy a matrix for every image.
+    for label in np.unique(predicted):
+        of_class = predicted == label
+        whitened[of_class] = np.einsum("ij,nj->ni", novelty.whitening[label], residuals[of_class])
     energy = np.square(images).reshape(len(images), -1).sum(axis=1)
     return np.stack(
         [

@@ -12,6 +12,7 @@ from fmnist.figure_style import default_style
 
 REPORT = "report.html"
 DPI = 110
+PNG_OPTIONS = {"compress_level": 3}  # a third faster than the default, for files 4 % larger
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem 1rem 2rem max(1rem, 50vw - 30rem); }
@@ -65,7 +66,7 @@ def save_figures(
     elements = []
     for name, figure in figures.items():
         path = folder / "figures" / f"{name}.png"
-        figure.savefig(path, dpi=DPI, bbox_inches=bbox_inches)
+        figure.savefig(path, dpi=DPI, bbox_inches=bbox_inches, pil_kwargs=PNG_OPTIONS)
         elements.append(figure_element(path, captions[name]))
     return elements
 

@@ -87,19 +87,20 @@ def evaluate(
     if test_time_shifts:
         probabilities = mean_output(slice(None))
         scores = metrics.score(labels, probabilities, without_shifts=scores)
+    test = scores["test"]
+    calibrated = metrics.calibrated(probabilities["test"], test["temperature"])
     results = {
-        **scores["test"],
-        "accuracy_interval": metrics.accuracy_interval(
-            scores["test"]["accuracy"], len(labels["test"])
-        ),
+        **test,
+        "accuracy_interval": metrics.accuracy_interval(test["accuracy"], test["images"]),
         "train": scores["train"],
         "validation": scores["validation"],
         "gap": {
             "accuracy": scores["train"]["accuracy"] - scores["validation"]["accuracy"],
             "loss": scores["validation"]["loss"] - scores["train"]["loss"],
         },
-        "per_class": metrics.per_class(labels["test"], probabilities["test"], CLASS_NAMES),
-        "confusion_matrix": metrics.confusion(labels["test"], probabilities["test"]).tolist(),
+        "per_class": metrics.per_class(labels["test"], calibrated, CLASS_NAMES),
+        "confusion_matrix": metrics.confusion(labels["test"], calibrated).tolist(),
+        "confused_pairs": metrics.confused_pairs(labels["test"], calibrated, CLASS_NAMES),
         "test_time_flips": test_time_flips,
         "test_time_shifts": test_time_shifts,
         "model": config["model"],
@@ -108,12 +109,10 @@ def evaluate(
         "kept_epoch": best["epoch"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
-    temperature = results["temperature"]
-    calibrated = metrics.calibrated(probabilities["test"], temperature)
     novelty = ood.fit(
         *dataset.train,
         dataset.validation.images,
-        metrics.calibrated(probabilities["validation"], temperature),
+        metrics.calibrated(probabilities["validation"], test["temperature"]),
     )
     results["uncertain"] = float(ood.is_novel(novelty, dataset.test.images, calibrated).mean())
 
@@ -133,7 +132,7 @@ def evaluate(
             folder / runs.PREDICTIONS,
             labels=labels["test"],
             probabilities=calibrated,
-            temperature=temperature,
+            temperature=test["temperature"],
         )
         np.savez(folder / runs.NOVELTY, **novelty._asdict())
         report.write(folder, results, config, figures)

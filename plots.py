@@ -7,13 +7,15 @@ The functions take arrays and return matplotlib figures. Common arguments:
     names: class names.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
@@ -22,7 +24,8 @@ from fmnist.source import CLASS_NAMES
 # Two colours of Paul Tol's vibrant scheme, which is safe for colour-blind readers.
 BLUE, RED = "#0077BB", "#CC3311"
 CORRECT_COLOUR, WRONG_COLOUR = BLUE, RED
-# One colour per class: the muted scheme of Paul Tol and black.
+# One colour and one line style per class: the muted scheme of Paul Tol and black. Colours with the
+# same line style differ in lightness.
 CLASS_COLOURS = (
     "#CC6677",
     "#332288",
@@ -35,6 +38,7 @@ CLASS_COLOURS = (
     "#AA4499",
     "#000000",
 )
+CLASS_LINES = ("-", "-", "-", "--", "--", "-.", "--", "-.", ":", ":")
 GREYSCALE = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
 MIN_BIN_IMAGES = 20  # the accuracy of a bin with fewer images is too uncertain to plot
 
@@ -76,6 +80,15 @@ def evaluation_figures(
             results["calibrated_ece"],
         ),
         "mistakes": mistakes(images, labels, probabilities, CLASS_NAMES),
+        "confused_pairs": confused_pairs(
+            results["confused_pairs"], images, labels, probabilities, CLASS_NAMES
+        ),
+        "roc_and_precision_recall": roc_and_precision_recall(
+            metrics.one_versus_rest(labels, probabilities), CLASS_NAMES
+        ),
+        "confidence_by_class": confidence_by_class(
+            metrics.reliability_by_class(labels, probabilities), CLASS_NAMES
+        ),
     }
 
 
@@ -188,6 +201,7 @@ def heat_map(
         axes.text(
             column, row, texts[row, column],
             ha="center", va="center", fontsize=fontsize, color=colour,
+            in_layout=False,  # inside the axes; measuring it would take time
         )  # fmt: skip
     axes.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows)
     axes.set_xticklabels(columns, rotation=40, ha="right", rotation_mode="anchor")
@@ -397,6 +411,160 @@ def maps(
     )
     for handle in legend.legend_handles:
         handle.set_alpha(1)
+    return figure
+
+
+def confused_pairs(
+    pairs: Sequence[dict[str, Any]],
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    columns: int = 2,
+    examples: int = 3,
+) -> Figure:
+    """Show pairs of classes with their first mistakes in both directions and their confidence.
+
+    Args:
+        pairs: from metrics.confused_pairs().
+        images: see above.
+        labels: see above.
+        probabilities: see above.
+        names: class names.
+        columns: number of pairs per row.
+        examples: maximum number of images per direction.
+    """
+    rows = max(1, -(-len(pairs) // columns))
+    # In pixels of the images: the sizes of an image with its margin and of a pair with its texts.
+    size, step = images.shape[1], images.shape[1] + 2
+    width, height = (2 * examples + 1) * step, size + 26
+    figure_width, title_height = 11.5, 0.75  # inches
+    figure_height = figure_width * rows * height / (columns * width) + title_height
+    figure = Figure(figsize=(figure_width, figure_height))
+    axes = figure.add_axes((0, 0, 1, 1 - title_height / figure_height))
+    axes.axis("off")
+    # All images are drawn as one, which is faster than one by one.
+    canvas = np.zeros((rows * height, columns * width))
+    predicted = probabilities.argmax(axis=1)
+    for index, pair in enumerate(pairs):
+        first, second = pair["classes"]
+        left, top = index % columns * width + step // 2, index // columns * height
+        title = f"{index + 1}. {first} and {second}: {pair['mistakes']:,}"
+        axes.text(left, top + 5, f"{title} ({pair['fraction_of_mistakes']:.1%})", fontweight="bold")
+        for true, wrong, count in zip(
+            (first, second), (second, first), pair["mistakes_by_true_class"], strict=True
+        ):
+            axes.text(left, top + 12, f"{true} as {wrong}: {count:,}", fontsize=9)
+            shown = (labels == names.index(true)) & (predicted == names.index(wrong))
+            for place, example in enumerate(np.flatnonzero(shown)[:examples]):
+                x = left + place * step
+                canvas[top + 14 : top + 14 + size, x : x + size] = images[example, ..., 0]
+                confidence = f"{probabilities[example].max():.0%}"
+                axes.text(x + size / 2, top + size + 19, confidence, fontsize=9, ha="center")
+            left += (examples + 1) * step - step // 2
+    axes.imshow(
+        canvas,
+        extent=(0, columns * width, rows * height, 0),
+        interpolation="nearest",
+        **GREYSCALE,
+    )
+    figure.suptitle(
+        "Most confused pairs of classes: mistakes in both directions (fraction of all mistakes)\n"
+        "Examples: true class as predicted class, with the confidence of the prediction"
+        if pairs
+        else "No wrong predictions"
+    )
+    return figure
+
+
+def roc_and_precision_recall(
+    curves: Sequence[metrics.OneVersusRest | None], names: Sequence[str]
+) -> Figure:
+    """Plot the ROC curve and the precision-recall curve of every class against the rest.
+
+    The curves of a good network lie in the corner of the usual axes. Therefore the false positive
+    rate is logarithmic, and the axes of recall and precision start above 0.
+
+    Args:
+        curves: from metrics.one_versus_rest(); classes without curves are omitted.
+        names: class names.
+    """
+    figure = Figure(figsize=(12, 6))
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.25, top=0.95, wspace=0.14)
+    roc, precision_recall = figure.subplots(1, 2)
+    for curve, name, colour, line in zip(curves, names, CLASS_COLOURS, CLASS_LINES, strict=False):
+        if curve is None:
+            continue
+        style = {"color": colour, "linestyle": line, "linewidth": 1.5}
+        roc.plot(
+            curve.false_positive_rates,
+            curve.true_positive_rates,
+            label=f"{name} ({curve.roc_auc:.4f}, {curve.average_precision:.3f})",
+            **style,
+        )
+        precision_recall.plot(curve.recalls, curve.precisions, **style)
+    lowest = min((curve.average_precision for curve in curves if curve), default=0)
+    start = max(0, math.floor(10 * lowest - 2) / 10)
+    roc.set(
+        xscale="log",
+        xlim=(1e-4, 1),
+        ylim=(0, 1.01),
+        xlabel="False positive rate (logarithmic, from 0.0001)",
+        ylabel="True positive rate",
+        title="ROC curves",
+    )
+    roc.xaxis.set_major_formatter("{x:g}")
+    roc.xaxis.set_minor_locator(NullLocator())
+    precision_recall.set(
+        xlim=(start, 1.001),
+        ylim=(start, 1.005),
+        xlabel=f"Recall (from {start:g})",
+        ylabel=f"Precision (from {start:g})",
+        title="Precision-recall curves",
+    )
+    for axes in (roc, precision_recall):
+        axes.grid(alpha=0.3)
+    figure.legend(
+        handles=roc.lines,
+        title="Class against the rest (area under the ROC curve, average precision)",
+        loc="lower center",
+        ncols=4,
+        handlelength=3,
+    )
+    return figure
+
+
+def confidence_by_class(reliability: tuple[np.ndarray, ...], names: Sequence[str]) -> Figure:
+    """Plot the accuracy of every predicted class in bins of the confidence.
+
+    The colour is the accuracy minus the mean confidence of the bin. Bins with fewer than
+    MIN_BIN_IMAGES images are empty.
+
+    Args:
+        reliability: counts, confidences and accuracies (classes, bins), from
+            metrics.reliability_by_class().
+        names: class names.
+    """
+    # Omit the columns of low confidence in which no class has a bin with enough images.
+    start = (reliability[0] >= MIN_BIN_IMAGES).any(axis=0).argmax()
+    counts, confidences, accuracies = (values[:, start:] for values in reliability)
+    plotted = counts >= MIN_BIN_IMAGES
+    limits = np.linspace(0, 100, reliability[0].shape[1] + 1)[start:]
+    differences = np.where(plotted, accuracies - confidences, np.nan)
+    figure = heat_map(
+        differences,
+        np.where(plotted, np.vectorize("{:.0%}\n{:,}".format)(accuracies, counts), ""),
+        np.abs(differences) > 0.13,
+        names,
+        [f"{low:.0f}–{high:.0f} %" for low, high in itertools.pairwise(limits)],
+        (9, 6.5), "Accuracy minus mean confidence (red: overconfident)", fontsize=9,
+        cmap="RdBu", vmin=-0.2, vmax=0.2, aspect="auto",
+    )  # fmt: skip
+    figure.axes[0].set(
+        xlabel="Confidence",
+        ylabel="Predicted class",
+        title="Accuracy and number of images by predicted class and confidence",
+    )
     return figure
 
 

@@ -7,7 +7,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 import data
 import evaluate_model
@@ -18,12 +18,15 @@ from tests import synthetic_data
 
 FIGURES = (
     "calibration",
+    "confidence_by_class",
+    "confused_pairs",
     "confusion_matrix",
     "correct_and_wrong",
     "curves",
     "mistakes",
     "predictions",
     "probabilities",
+    "roc_and_precision_recall",
 )
 
 
@@ -63,6 +66,26 @@ def test_the_metrics_equal_those_of_keras_evaluate(run, no_figures, capsys):
     assert np.trace(results["confusion_matrix"]) == round(results["accuracy"] * synthetic_data.TEST)
     assert set(source.CLASS_NAMES) < set(results["per_class"])
     assert f"Test accuracy {results['accuracy']:.2%}" in capsys.readouterr().out
+
+
+def test_the_areas_and_confused_pairs_are_those_of_the_saved_probabilities(run, no_figures, capsys):
+    assert evaluate_model.main([str(run)]) == 0
+    results = json.loads((run / "metrics.json").read_text())
+    saved = np.load(run / "predictions.npz")
+    labels, probabilities = saved["labels"], saved["probabilities"]
+    bag = results["per_class"]["Bag"]
+    index = source.CLASS_NAMES.index("Bag")
+    assert bag["roc_auc"] == pytest.approx(roc_auc_score(labels == index, probabilities[:, index]))
+    assert bag["average_precision"] == pytest.approx(
+        average_precision_score(labels == index, probabilities[:, index])
+    )
+    wrong = int((probabilities.argmax(axis=1) != labels).sum())
+    pairs = results["confused_pairs"]
+    assert 0 < len(pairs) <= 10 and sum(pair["mistakes"] for pair in pairs) <= wrong
+    assert pairs[0]["fraction_of_mistakes"] == pytest.approx(pairs[0]["mistakes"] / wrong)
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("Bag "))
+    assert f"{bag['roc_auc']:.4f}" in row and len(row) <= 80
 
 
 def test_saved_probabilities_are_calibrated_on_the_validation_set(run, no_figures, capsys):

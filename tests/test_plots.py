@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 import plots
+from fmnist.evaluation import metrics
 from tests.figures import (
     CORRECT,
     IMAGES,
@@ -115,6 +116,107 @@ def test_the_reliability_diagram_omits_bins_with_few_images():
 def test_figures_of_a_perfect_and_an_always_wrong_model_are_drawn(labels):
     for plot in (plots.correct_and_wrong, plots.mistakes):
         pixels(plot(IMAGES, labels, PROBABILITIES, NAMES))
+
+
+def test_confused_pairs_show_the_first_mistakes_of_both_directions():
+    pairs = metrics.confused_pairs(LABELS, PROBABILITIES, NAMES)
+    figure = plots.confused_pairs(pairs, IMAGES, LABELS, PROBABILITIES, NAMES, examples=2)
+    (axes,) = image_axes(figure)
+    texts = [text.get_text() for text in axes.texts]
+    canvas = axes.images[0].get_array()
+    predicted = PROBABILITIES.argmax(axis=1)
+    expected = np.zeros(canvas.shape)
+    for index, pair in enumerate(pairs):
+        first, second = pair["classes"]
+        count = f"{pair['mistakes']} ({pair['fraction_of_mistakes']:.1%})"
+        assert f"{index + 1}. {first} and {second}: {count}" in texts
+        for true, wrong in ((first, second), (second, first)):
+            shown = (NAMES.index(true) == LABELS) & (NAMES.index(wrong) == predicted)
+            heading = axes.texts[texts.index(f"{true} as {wrong}: {shown.sum()}")]
+            x, y = map(int, heading.get_position())
+            for example in np.flatnonzero(shown)[:2]:
+                expected[y + 2 : y + 30, x : x + 28] = IMAGES[example, ..., 0]
+                confidence = next(
+                    text for text in axes.texts if text.get_position() == (x + 14, y + 35)
+                )
+                assert confidence.get_text() == f"{PROBABILITIES[example].max():.0%}"
+                x += 30
+    np.testing.assert_array_equal(canvas, expected)
+    assert pixels(figure).std() > 10
+
+
+def test_confused_pairs_without_mistakes_and_with_mistakes_in_one_direction():
+    labels = PROBABILITIES.argmax(axis=1)
+    figure = plots.confused_pairs([], IMAGES, labels, PROBABILITIES, NAMES)
+    assert figure.get_suptitle() == "No wrong predictions" and pixels(figure).std() < 10
+    labels = np.zeros(40, int)
+    pairs = metrics.confused_pairs(labels, PROBABILITIES, NAMES)
+    figure = plots.confused_pairs(pairs, IMAGES, labels, PROBABILITIES, NAMES)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "middle as left: 0" in texts and "right as left: 0" in texts
+    pixels(figure)
+
+
+def test_roc_and_precision_recall_curves_show_the_given_points_and_areas():
+    curves = metrics.one_versus_rest(LABELS, PROBABILITIES)
+    figure = plots.roc_and_precision_recall(curves, NAMES)
+    roc, precision_recall = figure.axes
+    for index, (name, curve) in enumerate(zip(NAMES, curves, strict=True)):
+        np.testing.assert_array_equal(roc.lines[index].get_xdata(), curve.false_positive_rates)
+        np.testing.assert_array_equal(roc.lines[index].get_ydata(), curve.true_positive_rates)
+        line = precision_recall.lines[index]
+        np.testing.assert_array_equal(line.get_xdata(), curve.recalls)
+        np.testing.assert_array_equal(line.get_ydata(), curve.precisions)
+        assert line.get_color() == roc.lines[index].get_color() == plots.CLASS_COLOURS[index]
+        text = figure.legends[0].get_texts()[index].get_text()
+        assert text == f"{name} ({curve.roc_auc:.4f}, {curve.average_precision:.3f})"
+    assert roc.get_xscale() == "log" and "logarithmic" in roc.get_xlabel()
+    start = min(curve.average_precision for curve in curves) - 0.2
+    assert max(0, start - 0.1) <= precision_recall.get_ylim()[0] <= max(0, start)
+    assert precision_recall.get_ylabel() == f"Precision (from {precision_recall.get_ylim()[0]:g})"
+    assert pixels(figure).std() > 10
+
+
+def test_classes_without_images_have_no_curves():
+    labels = np.where(LABELS == 1, 2, LABELS)
+    figure = plots.roc_and_precision_recall(metrics.one_versus_rest(labels, PROBABILITIES), NAMES)
+    colours = [line.get_color() for line in figure.axes[0].lines]
+    assert colours == [plots.CLASS_COLOURS[0], plots.CLASS_COLOURS[2]]
+    figure = plots.roc_and_precision_recall([None] * 3, NAMES)
+    assert not figure.axes[0].lines and not figure.legends[0].get_texts()
+    pixels(figure)
+
+
+def test_every_class_has_its_own_colour_and_classes_of_a_line_style_differ_in_lightness():
+    assert len(plots.CLASS_COLOURS) == len(plots.CLASS_LINES) == len({*plots.CLASS_COLOURS}) == 10
+    lightness = {}
+    for colour, line in zip(plots.CLASS_COLOURS, plots.CLASS_LINES, strict=True):
+        luminance = np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))
+        lightness.setdefault(line, []).append(luminance)
+    assert all(np.diff(sorted(values)).min() > 0.1 for values in lightness.values()), lightness
+
+
+def test_confidence_by_class_omits_bins_with_few_images():
+    counts = np.array([[0, 30, 19], [0, 0, 1000]])
+    confidences = np.array([[0, 0.5, 0.9], [0, 0, 0.8]])
+    accuracies = np.array([[0, 0.4, 0.9], [0, 0, 0.95]])
+    figure = plots.confidence_by_class((counts, confidences, accuracies), NAMES[:2])
+    axes = figure.axes[0]
+    # The first column, which has no bin to plot, is omitted.
+    np.testing.assert_allclose(
+        axes.images[0].get_array().filled(np.nan), [[-0.1, np.nan], [np.nan, 0.15]]
+    )
+    assert [text.get_text() for text in axes.texts] == ["40%\n30", "95%\n1,000"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["33–67 %", "67–100 %"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(NAMES[:2])
+    assert axes.get_xlabel() == "Confidence" and axes.get_ylabel() == "Predicted class"
+    assert pixels(figure).std() > 10
+
+
+def test_confidence_by_class_is_drawn_without_any_bin_to_plot():
+    figure = plots.confidence_by_class((np.zeros((2, 3)),) * 3, NAMES[:2])
+    assert not figure.axes[0].texts and len(figure.axes[0].get_xticklabels()) == 3
+    pixels(figure)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])

@@ -8,8 +8,8 @@ Common arguments:
 import math
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -105,6 +105,22 @@ def reliability(
     return counts, confidence_sums / divisors, correct_counts / divisors
 
 
+def reliability_by_class(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values of reliability() for the images of every predicted class.
+
+    Returns:
+        Counts, confidences and accuracies, (classes, bins) each.
+    """
+    predicted = probabilities.argmax(axis=1)
+    by_class = [
+        reliability(labels[predicted == label], probabilities[predicted == label], bins)
+        for label in range(probabilities.shape[1])
+    ]
+    return tuple(np.array(values) for values in zip(*by_class, strict=True))
+
+
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the expected calibration error (ECE).
 
@@ -161,11 +177,61 @@ def difference_interval(
     return float(correct.mean() - reference.mean()), float(low), float(high)
 
 
+class OneVersusRest(NamedTuple):
+    """Curves of one class against all others, with the class probability as the score.
+
+    Attributes:
+        false_positive_rates: false positive rates of the receiver operating characteristic (ROC).
+        true_positive_rates: true positive rates at the same thresholds.
+        roc_auc: area under the ROC curve.
+        recalls: recalls of the precision-recall curve, in descending order.
+        precisions: precisions at the same thresholds.
+        average_precision: mean of the precisions, weighted by the increases of the recall.
+    """
+
+    false_positive_rates: np.ndarray
+    true_positive_rates: np.ndarray
+    roc_auc: float
+    recalls: np.ndarray
+    precisions: np.ndarray
+    average_precision: float
+
+
+def one_versus_rest(labels: np.ndarray, probabilities: np.ndarray) -> list[OneVersusRest | None]:
+    """Return the curves of every class; None if no image or every image belongs to the class."""
+    curves = []
+    for label, scores in enumerate(probabilities.T):
+        is_class = labels == label
+        if is_class.all() or not is_class.any():
+            curves.append(None)
+            continue
+        false_positive_rates, true_positive_rates, _ = sklearn_metrics.roc_curve(is_class, scores)
+        precisions, recalls, _ = sklearn_metrics.precision_recall_curve(
+            is_class, scores, drop_intermediate=True
+        )
+        curves.append(
+            OneVersusRest(
+                false_positive_rates,
+                true_positive_rates,
+                float(sklearn_metrics.auc(false_positive_rates, true_positive_rates)),
+                recalls,
+                precisions,
+                float(sklearn_metrics.average_precision_score(is_class, scores)),
+            )
+        )
+    return curves
+
+
 def per_class(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Return precision, recall, F1 score and support of every class, and their averages."""
-    return sklearn_metrics.classification_report(
+    """Return the scores of every class and their averages.
+
+    The scores are precision, recall, F1 score, support, and roc_auc and average_precision of the
+    class against the rest. The last two are None for a class without curves, see one_versus_rest(),
+    and the averages omit it.
+    """
+    report = sklearn_metrics.classification_report(
         labels,
         probabilities.argmax(axis=1),
         labels=range(len(class_names)),
@@ -173,6 +239,15 @@ def per_class(
         output_dict=True,
         zero_division=0,
     )
+    curves = dict(zip(class_names, one_versus_rest(labels, probabilities), strict=True))
+    for key in ("roc_auc", "average_precision"):
+        areas = {name: getattr(curve, key) for name, curve in curves.items() if curve}
+        for name in class_names:
+            report[name][key] = areas.get(name)
+        values, support = list(areas.values()), [report[name]["support"] for name in areas]
+        report["macro avg"][key] = float(np.mean(values)) if areas else None
+        report["weighted avg"][key] = float(np.average(values, weights=support)) if areas else None
+    return report
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -180,6 +255,48 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return sklearn_metrics.confusion_matrix(
         labels, probabilities.argmax(axis=1), labels=range(probabilities.shape[1])
     )
+
+
+def confused_pairs(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], limit: int = 10
+) -> list[dict[str, Any]]:
+    """Return the pairs of classes with the most mistakes, in descending order.
+
+    A mistake counts for the pair of its true class and its predicted class, whichever is the true
+    one. Pairs without mistakes are omitted.
+
+    Args:
+        labels: see above.
+        probabilities: see above.
+        class_names: names of the classes.
+        limit: maximum number of pairs.
+
+    Returns:
+        A dict per pair:
+            classes: the two names; the class that is mistaken for the other more often comes first.
+            mistakes_by_true_class: number of mistakes whose true class is the first, the second.
+            mistakes: their sum.
+            fraction_of_mistakes: their sum, divided by the number of mistakes of all classes.
+    """
+    counts = confusion(labels, probabilities)
+    rows, columns = np.triu_indices(len(counts), 1)
+    mistakes = counts[rows, columns] + counts[columns, rows]
+    pairs = []
+    for index in np.argsort(-mistakes, kind="stable")[:limit]:
+        if mistakes[index] == 0:
+            break
+        first, second = rows[index], columns[index]
+        if counts[second, first] > counts[first, second]:
+            first, second = second, first
+        pairs.append(
+            {
+                "classes": [class_names[first], class_names[second]],
+                "mistakes_by_true_class": [int(counts[first, second]), int(counts[second, first])],
+                "mistakes": int(mistakes[index]),
+                "fraction_of_mistakes": float(mistakes[index] / mistakes.sum()),
+            }
+        )
+    return pairs
 
 
 def latency(predict: Callable[[np.ndarray], Any], image_shape: tuple[int, ...]) -> float:

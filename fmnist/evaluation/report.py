@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from fmnist import cli, html_report, runs
 
 SCORES = ("", "accuracy", "loss", "ECE", "calibrated loss", "calibrated ECE", "images")
-CLASS_SCORES = ("", "precision", "recall", "F1", "images")
+CLASS_SCORES = ("", "precision", "recall", "F1", "ROC AUC", "average precision", "images")
 CAPTIONS = {
     "curves": "Learning curves, and the learning rate if it changes. The dotted line marks the "
     "epoch whose weights were saved.",
@@ -24,6 +24,14 @@ CAPTIONS = {
     "temperature scaling. The temperature was fitted on the validation set. The diagram omits bins "
     "with fewer than 20 images.",
     "mistakes": "The wrong predictions on the test set with the highest confidence.",
+    "confused_pairs": "The ten pairs of classes with the most mistakes on the test set, in both "
+    "directions together, and the first mistakes in each direction with their confidence.",
+    "roc_and_precision_recall": "ROC curves and precision-recall curves of every class against the "
+    "rest on the test set. The false positive rate is logarithmic, and recall and precision start "
+    "above 0, because the curves would otherwise lie in a corner.",
+    "confidence_by_class": "Accuracy and number of test images by predicted class and confidence. "
+    "The colour shows where the network is overconfident (red) or underconfident (blue). Bins with "
+    "fewer than 20 images are empty.",
 }
 
 
@@ -121,6 +129,11 @@ def class_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             name,
             *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1-score")),
+            # None for a class without images.
+            *(
+                "" if row[key] is None else f"{row[key]:.4f}"
+                for key in ("roc_auc", "average_precision")
+            ),
             f"{row['support']:,.0f}",
         )
         for name, row in results["per_class"].items()

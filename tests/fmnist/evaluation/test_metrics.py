@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
@@ -39,9 +41,87 @@ def test_scores_per_class_and_their_averages_agree_with_known_values():
         "recall": 0.5,
         "f1-score": pytest.approx(2 / 3),
         "support": 2,
+        "roc_auc": 1,
+        "average_precision": 1,
     }
     assert report["macro avg"]["recall"] == pytest.approx(2.5 / 3)
     assert report["weighted avg"]["recall"] == pytest.approx(0.75)
+
+
+def test_the_areas_of_a_class_agree_with_values_computed_by_hand():
+    """The images in descending order of the probability of class 0: 0, 1, 0, 1."""
+    labels, scores = np.array([0, 1, 0, 1]), np.array([0.9, 0.6, 0.4, 0.2])
+    curve = metrics.one_versus_rest(labels, np.stack([scores, 1 - scores], axis=1))[0]
+    # Of the four pairs of an image of class 0 and another image, three are in the right order.
+    assert curve.roc_auc == pytest.approx(3 / 4)
+    # The precision is 1 at a recall of 1/2, and 2/3 at a recall of 1.
+    assert curve.average_precision == pytest.approx((1 + 2 / 3) / 2)
+    points = list(zip(curve.false_positive_rates, curve.true_positive_rates, strict=True))
+    assert points == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
+    points = list(zip(curve.recalls, curve.precisions, strict=True))
+    assert points[-1] == (0, 1) and (0.5, 1) in points
+    assert (1, pytest.approx(2 / 3)) in points
+
+
+def test_areas_of_classes_without_images_are_none_and_the_averages_omit_them():
+    labels = np.array([0, 1, 1, 0])
+    report = metrics.per_class(labels, PROBABILITIES, ("a", "b", "c"))
+    assert report["c"]["roc_auc"] is None and report["c"]["average_precision"] is None
+    # Of the four pairs of an image of class a and another image, two are in the right order.
+    assert report["a"]["roc_auc"] == 0.5 and report["b"]["roc_auc"] == 1
+    assert report["macro avg"]["roc_auc"] == report["weighted avg"]["roc_auc"] == 0.75
+    json.dumps(report, allow_nan=False)
+
+
+def test_the_weighted_average_of_the_areas_weights_classes_by_their_images():
+    labels = np.array([0, 2, 2, 2])
+    report = metrics.per_class(labels, PROBABILITIES, ("a", "b", "c"))
+    assert (report["a"]["roc_auc"], report["c"]["roc_auc"]) == (1, pytest.approx(2 / 3))
+    assert report["macro avg"]["roc_auc"] == pytest.approx((1 + 2 / 3) / 2)
+    assert report["weighted avg"]["roc_auc"] == pytest.approx((1 + 3 * 2 / 3) / 4)
+
+
+def test_no_area_is_defined_if_all_images_belong_to_one_class():
+    report = metrics.per_class(np.zeros(4, int), PROBABILITIES, ("a", "b", "c"))
+    areas = [row["roc_auc"] for row in report.values() if isinstance(row, dict)]
+    assert areas == [None] * 5
+    json.dumps(report, allow_nan=False)
+
+
+def test_confused_pairs_count_both_directions():
+    labels, predicted = np.array([0, 1, 1, 1, 2, 2, 0]), np.array([1, 0, 0, 2, 1, 0, 0])
+    pairs = metrics.confused_pairs(labels, metrics.one_hot(predicted, 3), ("a", "b", "c"))
+    assert pairs == [
+        {
+            "classes": ["b", "a"],
+            "mistakes_by_true_class": [2, 1],
+            "mistakes": 3,
+            "fraction_of_mistakes": 3 / 6,
+        },
+        {
+            "classes": ["b", "c"],
+            "mistakes_by_true_class": [1, 1],
+            "mistakes": 2,
+            "fraction_of_mistakes": 2 / 6,
+        },
+        {
+            "classes": ["c", "a"],
+            "mistakes_by_true_class": [1, 0],
+            "mistakes": 1,
+            "fraction_of_mistakes": 1 / 6,
+        },
+    ]
+    json.dumps(pairs, allow_nan=False)
+    fewer = metrics.confused_pairs(labels, metrics.one_hot(predicted, 3), ("a", "b", "c"), limit=1)
+    assert fewer == pairs[:1]
+
+
+def test_confused_pairs_of_a_perfect_and_an_always_wrong_network():
+    labels = np.array([0, 1, 2, 2])
+    assert metrics.confused_pairs(labels, metrics.one_hot(labels, 3), ("a", "b", "c")) == []
+    always_wrong = metrics.one_hot(np.zeros(4, int), 3)
+    pairs = metrics.confused_pairs(np.full(4, 2), always_wrong, ("a", "b", "c"))
+    assert [(pair["classes"], pair["fraction_of_mistakes"]) for pair in pairs] == [(["c", "a"], 1)]
 
 
 def test_the_temperature_divides_the_logits():
@@ -75,6 +155,15 @@ def test_the_calibration_error_is_the_mean_difference_between_confidence_and_acc
         np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])
     )
     assert counts.tolist() == [0] * 14 + [2] and (confidences[-1], accuracies[-1]) == (1, 0.5)
+
+
+def test_the_reliability_of_a_class_contains_the_images_predicted_as_it():
+    counts, confidences, accuracies = metrics.reliability_by_class(LABELS, PROBABILITIES, bins=5)
+    # Class 0: one image with a confidence of 0.8. Class 1: 0.6 (wrong) and 0.7. Class 2: 0.8.
+    assert counts.tolist() == [[0, 0, 0, 0, 1], [0, 0, 0, 2, 0], [0, 0, 0, 0, 1]]
+    assert confidences[1, 3] == pytest.approx(0.65) and accuracies[1, 3] == 0.5
+    only_first = metrics.reliability_by_class(LABELS[:1], PROBABILITIES[:1])
+    assert [values[1:].any() for values in only_first] == [False] * 3
 
 
 def test_the_difference_interval_excludes_zero_only_for_significant_differences():

@@ -11,7 +11,7 @@ from PIL import Image
 
 import plots
 from fmnist import html_report, image_grid
-from fmnist.evaluation import activations, embedding
+from fmnist.evaluation import activations, embedding, metrics, report
 from fmnist.source import CLASS_NAMES
 from tools.inspection.inspected import MISTAKES, Inspected, Part
 
@@ -114,8 +114,48 @@ def sprite(images: np.ndarray) -> bytes:
 
 
 def classes(inspected: Inspected) -> Part:
-    """Draw the curves and confusions of every class."""
-    return Part("Classes", [])
+    """Show how well every class is recognised, and with which others it is confused."""
+    test, probabilities = inspected.dataset.test, inspected.probabilities
+    scores = metrics.per_class(test.labels, probabilities, CLASS_NAMES)
+    pairs = metrics.confused_pairs(test.labels, probabilities, CLASS_NAMES)
+    figures = {
+        "roc_and_precision_recall": plots.roc_and_precision_recall(
+            metrics.one_versus_rest(test.labels, probabilities), CLASS_NAMES
+        ),
+        "confused_pairs": plots.confused_pairs(pairs, *test, probabilities, CLASS_NAMES),
+        "confidence_by_class": plots.confidence_by_class(
+            metrics.reliability_by_class(test.labels, probabilities), CLASS_NAMES
+        ),
+    }
+    head = ("class", "precision", "recall", "f1-score", "roc_auc", "average_precision", "support")
+    rows = [
+        (
+            name,
+            *(f"{scores[name][key]:.4g}" for key in head[1:-1]),
+            f"{scores[name]['support']:.0f}",
+        )
+        for name in CLASS_NAMES
+    ]
+    pair_head = ("class", "other_class", "as_other_class", "other_as_class", "fraction_of_mistakes")
+    return Part(
+        "Classes",
+        [html_report.table(head, rows)],
+        {name: (figure, report.CAPTIONS[name]) for name, figure in figures.items()},
+        {
+            "classes": (head, rows),
+            "confused_pairs": (
+                pair_head,
+                [
+                    (
+                        *pair["classes"],
+                        *pair["mistakes_by_true_class"],
+                        f"{pair['fraction_of_mistakes']:.4f}",
+                    )
+                    for pair in pairs
+                ],
+            ),
+        },
+    )
 
 
 def nearest_images(inspected: Inspected) -> Part:
@@ -127,34 +167,22 @@ def nearest_images(inspected: Inspected) -> Part:
         return part
     train, test = inspected.dataset.train, inspected.dataset.test
     features = activations.features(inspected.members, test.images[worst])
-    indices, distances = embedding.nearest(features, training_features(inspected), NEIGHBOURS)
-    predicted, labels = inspected.predicted[worst], test.labels[worst]
+    neighbours, distances = embedding.nearest(features, training_features(inspected), NEIGHBOURS)
     rows, titles, colours, table = [], [], [], []
-    for index, guess, label, near, far in zip(
-        worst, predicted, labels, indices, distances, strict=True
-    ):
-        rows.append(
-            [image_grid.grey(image[..., 0]) for image in (test.images[index], *train.images[near])]
-        )
+    for index, near, far in zip(worst, neighbours, distances, strict=True):
+        label, near_labels = test.labels[index], train.labels[near]
+        predicted = CLASS_NAMES[inspected.predicted[index]]
         confidence = inspected.probabilities[index].max()
-        names = [CLASS_NAMES[near_label] for near_label in train.labels[near]]
-        titles.append(
-            [f"{CLASS_NAMES[guess]} {confidence:.0%}\ntrue: {CLASS_NAMES[label]}", *names]
-        )
-        colours.append(
-            [
-                plots.WRONG_COLOUR,
-                *(
-                    plots.CORRECT_COLOUR if near_label == label else plots.WRONG_COLOUR
-                    for near_label in train.labels[near]
-                ),
-            ]
-        )
-        table += [
-            (index, CLASS_NAMES[label], CLASS_NAMES[guess], f"{confidence:.4f}", rank, name,
-             f"{distance:.4g}")
-            for rank, (name, distance) in enumerate(zip(names, far, strict=True), 1)
-        ]  # fmt: skip
+        names = [CLASS_NAMES[near_label] for near_label in near_labels]
+        images = (test.images[index], *train.images[near])
+        rows.append([image_grid.grey(image[..., 0]) for image in images])
+        titles.append([f"{predicted} {confidence:.0%}\ntrue: {CLASS_NAMES[label]}", *names])
+        agrees = [False, *(near_labels == label)]
+        colours.append([plots.CORRECT_COLOUR if same else plots.WRONG_COLOUR for same in agrees])
+        mistake = (index, CLASS_NAMES[label], predicted, f"{confidence:.4f}")
+        indices = inspected.train_indices[near]
+        for neighbour in zip(indices, names, map("{:.4g}".format, far), strict=True):
+            table.append((*mistake, *neighbour))
     part.html.append(
         html_report.paragraph(
             f"For the {len(worst)} most confident mistakes, the closest training images by the "
@@ -164,14 +192,21 @@ def nearest_images(inspected: Inspected) -> Part:
     )
     part.figures["nearest_images"] = (
         image_grid.grid(
-            rows, "Mistakes (left) and the nearest training images, with their labels",
-            titles=titles, colours=colours, cell_size=1.0, gaps=[1],
+            rows,
+            "Mistakes (left) and the nearest training images, with their labels",
+            titles=titles,
+            colours=colours,
+            cell_size=1.0,
+            gaps=[1],
         ),
         "Labels of training images are blue if they agree with the label of the test image, red "
         "if not.",
-    )  # fmt: skip
+    )
     part.tables["nearest_images"] = (
-        ("test_index", "label", "predicted", "confidence", "rank", "neighbour_label", "distance"),
+        (
+            *("test_index", "label", "predicted", "confidence"),
+            *("training_index", "training_label", "distance"),
+        ),
         table,
     )
     return part

@@ -29,6 +29,7 @@ class Inspected:
         model: its model.
         members: the members of the model.
         dataset: the data set, with the split of the run.
+        train_indices: index in the file of every training image.
         probabilities: calibrated class probabilities (N, 10) of the test images.
         predicted: predicted classes (N,) of the test images.
         mistakes: indices of the wrong predictions, the most confident first.
@@ -40,6 +41,7 @@ class Inspected:
     model: keras.Model
     members: list[activations.Member]
     dataset: data.Dataset
+    train_indices: np.ndarray
     probabilities: np.ndarray
     predicted: np.ndarray
     mistakes: np.ndarray
@@ -83,6 +85,10 @@ def load(run: Path, data_dir: str | None, folder: Path) -> Inspected:
             f"too few test images of the class {CLASS_NAMES[counts.argmin()]}: {counts.min()}, "
             f"and an inspection needs {MIN_IMAGES}"
         )
+    (_, train_labels, _, _), _ = data.read(data_dir)
+    train_indices, _ = data.split_indices(
+        train_labels, config["val_size"], config["limit"], config["seed"], config.get("fold")
+    )
     validation, test = (
         class_probabilities(run, model, data.batches(part, BATCH))
         for part in (dataset.validation, dataset.test)
@@ -93,7 +99,16 @@ def load(run: Path, data_dir: str | None, folder: Path) -> Inspected:
     wrong = np.flatnonzero(predicted != labels)
     mistakes = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
     return Inspected(
-        run, model, members, dataset, probabilities, predicted, mistakes, data_dir, folder
+        run=run,
+        model=model,
+        members=members,
+        dataset=dataset,
+        train_indices=train_indices,
+        probabilities=probabilities,
+        predicted=predicted,
+        mistakes=mistakes,
+        data_dir=data_dir,
+        folder=folder,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fmnist import atomic_io, html_report
 from fmnist.evaluation import metrics
+from fmnist.figure_style import default_style
 from tools.inspection import attention, examples, layers
 from tools.inspection.inspected import Inspected, Part, accuracy_of, load
 
@@ -22,6 +23,7 @@ PARTS: list[Callable[[Inspected], Part]] = [
 ]
 
 
+@default_style()
 def inspect_run(
     run: Path, data_dir: str | None, folder: Path, with_label_issues: bool = False
 ) -> dict[str, Any]:

@@ -14,14 +14,15 @@ CREATE_VENV = $(if $(PYTHON),$(PYTHON) -m venv --clear $(VENV),rm -rf $(VENV) &&
 	$(UV) venv --quiet --seed --python 3.13 $(VENV) || { $(NO_PYTHON); })
 INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help train evaluate explore compare tune predict serve export test test-old-keras lint \
-	resolve bench leaderboard tables fault-injection data clean
+.PHONY: help train evaluate inspect explore compare tune predict serve export test \
+	test-old-keras test-notebook lint resolve bench leaderboard tables fault-injection data clean
 
 help:
 	@echo 'Usage: make TARGET [ARGS="options of the command"]'
 	@echo
 	@echo "make train            train the default network (about one minute)"
 	@echo "make evaluate         evaluate the newest run on the test set and plot the results"
+	@echo "make inspect          look inside the newest run: filters, attention, embedding"
 	@echo "make explore          analyse the data set and plot the results"
 	@echo "make compare          train and compare all networks, recipes and baselines (hours)"
 	@echo "make tune             search for better hyperparameters"
@@ -30,6 +31,7 @@ help:
 	@echo "make export           export the newest run to SavedModel, ONNX and LiteRT"
 	@echo "make test             run the tests (about 7 minutes)"
 	@echo "make test-old-keras   test that Keras 3.10 opens what is saved (installs it first)"
+	@echo "make test-notebook    run docs/tutorial.ipynb (3 minutes)"
 	@echo "make lint             check style and formatting with Ruff"
 	@echo "make resolve          check that all packages exist for Linux, Windows and macOS"
 	@echo "make bench            compare the training speed with plain Keras (under 10 minutes)"
@@ -44,6 +46,9 @@ train: $(VENV)/core
 
 evaluate: $(VENV)/core
 	$(RUN) evaluate_model.py $(ARGS)
+
+inspect: $(VENV)/inspect
+	$(RUN) -m tools.inspect_model $(ARGS)
 
 explore: $(VENV)/core
 	$(RUN) -m tools.explore_data $(ARGS)
@@ -70,6 +75,10 @@ test: $(VENV)/test data
 # The saved networks open with the oldest supported Keras, in a virtual environment of its own.
 test-old-keras: $(VENV)/test $(VENV)-old-keras/installed
 	OLD_KERAS_PYTHON="$(CURDIR)/$(VENV)-old-keras/bin/python" $(RUN) -m pytest tests/test_old_keras.py
+
+# With ARGS=--inplace, the notebook is saved with its new outputs.
+test-notebook: $(VENV)/notebook data
+	$(VENV)/bin/jupyter execute $(ARGS) docs/tutorial.ipynb
 
 bench: $(VENV)/core
 	$(RUN) -m benchmarks.measure_speed $(ARGS)
@@ -106,7 +115,8 @@ $(VENV)/core: requirements.txt constraints.txt | $(if $(PYTHON),,$(UV))
 	@touch $@
 
 # The extras (groups of optional packages) of pyproject.toml.
-$(VENV)/sweeps $(VENV)/serve $(VENV)/export $(VENV)/test: $(VENV)/%: $(VENV)/core pyproject.toml
+EXTRAS := sweeps serve export inspect notebook test
+$(EXTRAS:%=$(VENV)/%): $(VENV)/%: $(VENV)/core pyproject.toml
 	@$(INSTALL) --editable ".[$*]"
 	@touch $@
 

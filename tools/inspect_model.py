@@ -90,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.robustness:
             from tools.inspection import robustness
 
-            robustness.measure(selected, options.data_dir, folder)
+            results = robustness.measure(selected, options.data_dir, folder)
+            print(f"\n{robustness.text(results)}\n")
             page = folder / "robustness.html"
         else:
             from tools.inspection import inspection

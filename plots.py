@@ -551,14 +551,15 @@ def confidence_by_class(reliability: tuple[np.ndarray, ...], names: Sequence[str
     plotted = counts >= MIN_BIN_IMAGES
     limits = np.linspace(0, 100, reliability[0].shape[1] + 1)[start:]
     differences = np.where(plotted, accuracies - confidences, np.nan)
+    largest = 0.2  # of the colour scale
     figure = heat_map(
         differences,
         np.where(plotted, np.vectorize("{:.0%}\n{:,}".format)(accuracies, counts), ""),
-        np.abs(differences) > 0.13,
+        np.abs(differences) > 0.65 * largest,
         names,
         [f"{low:.0f}–{high:.0f} %" for low, high in itertools.pairwise(limits)],
         (9, 6.5), "Accuracy minus mean confidence (red: overconfident)", fontsize=9,
-        cmap="RdBu", vmin=-0.2, vmax=0.2, aspect="auto",
+        cmap="RdBu", vmin=-largest, vmax=largest, aspect="auto",
     )  # fmt: skip
     figure.axes[0].set(
         xlabel="Confidence",

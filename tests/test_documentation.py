@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import json
 import re
 import shlex
 
@@ -262,3 +263,18 @@ def test_documentation_tables_have_at_most_seven_columns():
             continue
         for line in BLOCK.sub("", page.read_text()).splitlines():
             assert line.count(" | ") <= 6 or not line.startswith("|"), f"{page.name}: {line}"
+
+
+def test_the_notebook_is_saved_with_its_outputs():
+    path = ROOT / "docs/tutorial.ipynb"
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == [*range(1, len(code) + 1)]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 6
+    assert path.stat().st_size < 1e6
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            for link in LINK.findall("".join(cell["source"])):
+                assert link.startswith("https://") or (path.parent / link).exists()

@@ -15,7 +15,7 @@ SAMPLE = 2000  # test images that are searched for strong activations
 CHANNELS = 3  # of every convolution
 PATCHES = 6  # of every channel
 LAYERS_PER_FIGURE = 8
-KERNELS_PER_ROW = 16
+KERNELS_PER_ROW = 18  # at most; the rows have equal lengths
 KINDS = "Convolutions are numbered in the order of computation."
 
 
@@ -109,10 +109,12 @@ def kernels(layer: keras.layers.Layer, number: int) -> Figure:
     kernel = layer.kernel.numpy().sum(axis=2)  # (height, width, channels)
     limit = np.abs(kernel).max()
     cells = [image_grid.signed(values, limit) for values in kernel.transpose(2, 0, 1)]
-    rows = [cells[i : i + KERNELS_PER_ROW] for i in range(0, len(cells), KERNELS_PER_ROW)]
+    row_count = -(-len(cells) // KERNELS_PER_ROW)
+    starts = range(0, len(cells), -(-len(cells) // row_count))
+    rows = [cells[start : start + starts.step] for start in starts]
     titles = [
-        [str(i + position) for position in range(len(row))]
-        for i, row in zip(range(0, len(cells), KERNELS_PER_ROW), rows, strict=True)
+        [str(start + position) for position in range(len(row))]
+        for start, row in zip(starts, rows, strict=True)
     ]
     trained = "" if layer.trainable else ", not trained"
     height, width = layer.kernel_size

@@ -21,7 +21,7 @@ EXTRAS = {
     "distributed": "sweeps",
     "optuna": "sweeps",
     "sqlalchemy": "sweeps",
-    "skimage": "sweeps",
+    "skimage": "inspect",
     "fastapi": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",

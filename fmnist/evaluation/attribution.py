@@ -17,8 +17,8 @@ from scipy.stats import spearmanr
 from fmnist.evaluation.activations import Member, inspected_members
 from fmnist.networks import initialise, members_of
 
-# Grad-CAM uses the last feature map of at least this height: later ones are too coarse to show a
-# place, and earlier ones depend on too small a part of the image.
+# Class activation maps use the last feature maps of at least this height: later ones are too coarse
+# to show a place, and earlier ones depend on too small a part of the image.
 MIN_RESOLUTION = 7
 STEPS = 32  # points on the path of integrated gradients
 
@@ -28,11 +28,29 @@ Attribution = Callable[[Sequence[Member], np.ndarray, np.ndarray], np.ndarray]
 def grad_cam(members: Sequence[Member], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return class activation maps (N, 28, 28), non-negative, by Grad-CAM.
 
-    A map is the sum of the channels of a convolution, weighted by the mean gradient of the logit,
-    without negative values, and enlarged to the size of the image. Selvaraju and others, "Grad-CAM:
-    Visual Explanations from Deep Networks via Gradient-based Localization",
-    https://arxiv.org/abs/1610.02391
+    A map is the sum of the feature maps, each weighted by its mean gradient, without negative
+    values, and enlarged to the size of the image. The mean assumes that the network treats all
+    positions alike, as with global average pooling. Where a dense layer follows the feature maps,
+    the map may be wrong or empty. Selvaraju and others, "Grad-CAM: Visual Explanations from Deep
+    Networks via Gradient-based Localization", https://arxiv.org/abs/1610.02391
     """
+    return _class_activation(members, images, classes, mean_gradients=True)
+
+
+def hires_cam(members: Sequence[Member], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return class activation maps (N, 28, 28), non-negative, by HiResCAM.
+
+    Unlike in Grad-CAM, every position of a feature map is weighted by its own gradient. Draelos and
+    Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+    networks", https://arxiv.org/abs/2011.08891
+    """
+    return _class_activation(members, images, classes, mean_gradients=False)
+
+
+def _class_activation(
+    members: Sequence[Member], images: np.ndarray, classes: np.ndarray, mean_gradients: bool
+) -> np.ndarray:
+    """Return the maps of grad_cam() or hires_cam()."""
     images = tf.constant(images)
     maps = []
     for member in members:
@@ -40,15 +58,17 @@ def grad_cam(members: Sequence[Member], images: np.ndarray, classes: np.ndarray)
             tape.watch(images)
             _, activations, _, logits = member(images)
             explained = tf.gather(logits, classes, batch_dims=1)
-        activation = grad_cam_activation(activations)
-        weights = tf.reduce_mean(tape.gradient(explained, activation), axis=(1, 2), keepdims=True)
+        activation = cam_activation(activations)
+        weights = tape.gradient(explained, activation)
+        if mean_gradients:
+            weights = tf.reduce_mean(weights, axis=(1, 2), keepdims=True)
         weighted = tf.reduce_sum(weights * activation, axis=-1, keepdims=True)
         maps.append(tf.image.resize(weighted, images.shape[1:3])[..., 0].numpy())
     return np.maximum(np.mean(maps, axis=0), 0)
 
 
-def grad_cam_activation(activations: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the feature maps (N, height, width, channels) for Grad-CAM, see MIN_RESOLUTION."""
+def cam_activation(activations: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the feature maps (N, height, width, channels) of the maps, see MIN_RESOLUTION."""
     fine = [activation for activation in activations if activation.shape[1] >= MIN_RESOLUTION]
     return fine[-1]
 
@@ -82,6 +102,7 @@ def integrated_gradients(
 
 METHODS: dict[str, Attribution] = {
     "Grad-CAM": grad_cam,
+    "HiResCAM": hires_cam,
     "integrated gradients": integrated_gradients,
 }
 

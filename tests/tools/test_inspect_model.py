@@ -97,7 +97,7 @@ def test_a_run_is_inspected(run, capsys):
         assert row["label"] == source.CLASS_NAMES[test.labels[index]] != row["predicted"]
         training_label = train_labels[int(row["training_index"])]
         assert row["training_label"] == source.CLASS_NAMES[training_label]
-    assert len(table(folder, "randomisation_check")) == 4
+    assert len(table(folder, "randomisation_check")) == 6
     assert len(results["seconds"]) == len(inspection.PARTS)
     assert all(0 <= value <= 1 for value in results["neighbour_purity"].values())
 
@@ -211,7 +211,7 @@ def test_label_issues_are_found_and_the_networks_are_trained_once(run, monkeypat
 
     small = TrainConfig(
         model="gap_cnn", width=0.25, optimizer="adam", learning_rate=0.003, schedule="plateau",
-        ema_epochs=0.5, label_smoothing=0.0, prune_every=1, epochs=3, batch_size=50,
+        ema_epochs=0.5, label_smoothing=0.0, prune_every=1, epochs=3, batch_size=50, val_size=100,
     ).to_record()  # fmt: skip
     monkeypatch.setattr(
         label_issues,

@@ -52,7 +52,7 @@ def attention(
         run = folder / f"{row['name']}-{row['first_seed']}"
         members = activations.inspected_members(run, runs.load_model(run))
         predicted = row["predicted"][0][chosen]
-        maps = attribution.grad_cam(members, images, predicted)
+        maps = attribution.hires_cam(members, images, predicted)
         rows.append(
             [
                 image_grid.overlay(image[..., 0], values, values.max())
@@ -64,7 +64,7 @@ def attention(
         colours.append([CORRECT_COLOUR if right else WRONG_COLOUR for right in predicted == labels])
     return image_grid.grid(
         rows,
-        "Where two networks look (Grad-CAM for the class that each predicts)",
+        "Where two networks look (HiResCAM for the class that each predicts)",
         row_labels,
         titles,
         colours,

@@ -9,36 +9,58 @@ from fmnist.source import CLASS_NAMES
 from plots import CORRECT_COLOUR, WRONG_COLOUR
 from tools.inspection.inspected import MISTAKES, Inspected, Part
 
-GRAD_CAM, GRADIENTS = attribution.METHODS  # their names
 LIMIT_QUANTILE = 0.99  # of the values of a map; higher ones have the same colour
+EMPTY_SAMPLE = 500  # test images
 CHECK_HEAD = ("method", "random kernels", "similarity")
 
 
 def class_activation(inspected: Inspected) -> Part:
     """Show attribution maps of one correct prediction per class and of confident mistakes."""
-    labels, predicted = inspected.dataset.test.labels, inspected.predicted
+    test, predicted = inspected.dataset.test, inspected.predicted
     correct = [
-        np.flatnonzero((labels == label) & (predicted == label))[:1]
+        np.flatnonzero((test.labels == label) & (predicted == label))[:1]
         for label in range(len(CLASS_NAMES))
+    ]
+    shown, worst = np.concatenate(correct), inspected.mistakes[:MISTAKES]
+    empty = empty_maps(inspected)
+    checked = shown if len(shown) else worst
+    check = attribution.randomisation_check(
+        inspected.run, inspected.model, test.images[checked], predicted[checked]
+    )
+    rows = [
+        (method, which, f"{value:.2f}")
+        for method, similarities in check.items()
+        for which, value in similarities.items()
     ]
     part = Part(
         "Class activation",
         [
             html_report.paragraph(
-                "Two methods show which pixels the output for a class depends on. Grad-CAM marks "
-                "the region whose features raise it (yellow to red), as finely as the feature maps "
-                "allow. Integrated gradients divide the difference from a black image among the "
-                "pixels: red pixels raise the output, blue pixels lower it."
-            )
+                "Three methods show what the output for a class depends on. Grad-CAM and HiResCAM "
+                "mark the region whose features raise it (yellow to red), as finely as the feature "
+                "maps allow. Integrated gradients divide the difference from a black image among "
+                "the pixels: red pixels raise the output, blue pixels lower it. Grad-CAM uses the "
+                "mean gradient of each feature map, which fails for networks that weight every "
+                f"position differently; its map is empty for {empty:.0%} of the test images. "
+                "HiResCAM uses the gradient of every position."
+            ),
+            html_report.paragraph(
+                "A sanity check: a map that explains the network must change when the weights "
+                "become random. The table shows the mean rank correlation, on the pixels of the "
+                "item, between the maps of the trained network and those of a copy with random "
+                "kernels: 1 means equal maps, 0 unrelated ones. Integrated gradients multiply by "
+                "the pixel value, which stays the same; therefore some similarity remains."
+            ),
+            html_report.table(CHECK_HEAD, rows),
         ],
+        tables={"randomisation_check": (CHECK_HEAD, rows)},
+        results={"randomisation_check": check, "empty_grad_cam": empty},
     )
-    shown = np.concatenate(correct)
     if len(shown):
         part.figures["attribution_correct"] = (
             attribution_figure(inspected, shown, "Correct predictions: what speaks for the class"),
             "The first correct prediction of each class.",
         )
-    worst = inspected.mistakes[:MISTAKES]
     if len(worst):
         part.figures["attribution_mistakes"] = (
             attribution_figure(
@@ -47,31 +69,14 @@ def class_activation(inspected: Inspected) -> Part:
             f"The {len(worst)} most confident mistakes. The maps of the predicted and the true "
             "class of an image share one scale.",
         )
-    checked = shown if len(shown) else worst
-    check = attribution.randomisation_check(
-        inspected.run,
-        inspected.model,
-        inspected.dataset.test.images[checked],
-        predicted[checked],
-    )
-    rows = [
-        (method, which, f"{value:.2f}")
-        for method, similarities in check.items()
-        for which, value in similarities.items()
-    ]
-    part.html += [
-        html_report.paragraph(
-            "A sanity check: a map that explains the network must change when the weights become "
-            "random. The table shows the mean rank correlation, on the pixels of the item, between "
-            "the maps of the trained network and those of a copy with random kernels: 1 means "
-            "equal maps, 0 unrelated ones. Integrated gradients multiply by the pixel value, which "
-            "stays the same; therefore some similarity remains."
-        ),
-        html_report.table(CHECK_HEAD, rows),
-    ]
-    part.tables["randomisation_check"] = CHECK_HEAD, rows
-    part.results["randomisation_check"] = check
     return part
+
+
+def empty_maps(inspected: Inspected) -> float:
+    """Return the fraction of EMPTY_SAMPLE test images whose Grad-CAM map is zero everywhere."""
+    images = inspected.dataset.test.images[:EMPTY_SAMPLE]
+    maps = attribution.grad_cam(inspected.members, images, inspected.predicted[:EMPTY_SAMPLE])
+    return float(np.mean(maps.max(axis=(1, 2)) == 0))
 
 
 def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) -> Figure:

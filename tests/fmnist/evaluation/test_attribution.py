@@ -26,16 +26,16 @@ def test_the_maps_of_every_network_have_the_size_of_the_images(name):
     for method in attribution.METHODS.values():
         maps = method(members(model), IMAGES, CLASSES)
         assert maps.shape == (3, 28, 28) and np.isfinite(maps).all()
-    assert attribution.grad_cam(members(model), IMAGES, CLASSES).min() >= 0
+        assert maps.min() >= 0 or method is attribution.integrated_gradients
 
 
-def test_grad_cam_uses_the_last_fine_feature_maps():
+def test_class_activation_uses_the_last_fine_feature_maps():
     for name, height, channels in (
         ("dropout_cnn", 11, 64), ("batchnorm_cnn", 7, 64), ("gap_cnn", 7, 64),
         ("allconv_cnn", 7, 64), ("deep_cnn", 7, 64), ("mobilenet", 8, 144),
     ):  # fmt: skip
         outputs = members(build_model(name))[0](IMAGES)
-        assert attribution.grad_cam_activation(outputs.activations).shape[1:] == (
+        assert attribution.cam_activation(outputs.activations).shape[1:] == (
             height, height, channels
         )  # fmt: skip
 
@@ -54,6 +54,34 @@ def test_grad_cam_of_a_known_network_is_the_weighted_sum_of_its_feature_maps():
     expected = (1 - 2 * 0.25) * IMAGES[..., 0] / 28**2
     np.testing.assert_allclose(maps[:2], expected[:2], rtol=1e-4)
     assert not maps[2].any()
+
+
+def test_hires_cam_weights_every_position_by_its_own_gradient():
+    """A dense layer after the feature maps has another weight for every position."""
+    model = keras.Sequential([
+        keras.Input((28, 28, 1)), layers.Conv2D(1, 1, activation="relu", use_bias=False),
+        layers.Flatten(), layers.Dense(10, activation="softmax"),
+    ])  # fmt: skip
+    model.layers[0].kernel.assign([[[[1.0]]]])
+    weights = np.random.default_rng(0).normal(size=(784, 10))
+    weights[:, 1] -= weights[:, 1].mean() + 1  # negative on average
+    model.layers[2].kernel.assign(weights)
+    maps = attribution.hires_cam(members(model), IMAGES, CLASSES)
+    expected = np.maximum(IMAGES[..., 0] * weights[:, CLASSES].T.reshape(3, 28, 28), 0)
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
+    assert not attribution.grad_cam(members(model), IMAGES[:1], CLASSES[:1]).any()
+
+
+def test_both_class_activation_maps_agree_with_global_average_pooling():
+    model = keras.Sequential([
+        keras.Input((28, 28, 1)), layers.Conv2D(4, 3, activation="relu"),
+        layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax"),
+    ])  # fmt: skip
+    maps = [
+        method(members(model), IMAGES, CLASSES)
+        for method in (attribution.grad_cam, attribution.hires_cam)
+    ]
+    np.testing.assert_allclose(*maps, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dropout_cnn", "deep_cnn"])
@@ -112,7 +140,8 @@ def test_random_weights_change_the_maps(real_data):
     )
     for similarities in check.values():
         assert similarities.keys() == {"classifier", "all layers"}
-    assert max(map(abs, check["Grad-CAM"].values())) < 0.4
+    for name in ("Grad-CAM", "HiResCAM"):
+        assert max(map(abs, check[name].values())) < 0.4
     assert max(check["integrated gradients"].values()) < 0.6
 
 

@@ -42,7 +42,7 @@ def test_the_images_that_only_one_network_gets_right_are_shown_with_both_maps(ro
     np.testing.assert_allclose(cells[7][..., 0], 1 - test.images[indices[7], ..., 0])
     run = tmp_path / "dropout_cnn-3"
     members = activations.inspected_members(run, runs.load_model(run))
-    values = attribution.grad_cam(members, test.images[indices], np.full(10, 1))[7]
+    values = attribution.hires_cam(members, test.images[indices], np.full(10, 1))[7]
     expected = overlay(test.images[indices[7], ..., 0], values, values.max())
     np.testing.assert_allclose(cells[27], expected, atol=1e-4)
     texts = [text.get_text() for text in figure.axes[0].texts]

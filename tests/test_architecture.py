@@ -108,6 +108,7 @@ OPTIONAL = {
     "distributed",
     "fcntl",
     "onnxruntime",
+    "resource",
     "skimage",
     "tensorboard",
 }

@@ -98,7 +98,8 @@ def test_a_run_is_inspected(run, capsys):
         training_label = train_labels[int(row["training_index"])]
         assert row["training_label"] == source.CLASS_NAMES[training_label]
     assert len(table(folder, "randomisation_check")) == 6
-    assert len(results["seconds"]) == len(inspection.PARTS)
+    assert len(results["costs"]) == len(inspection.PARTS)
+    assert all(cost["peak_memory_mb"] > 100 for cost in results["costs"].values())
     assert all(0 <= value <= 1 for value in results["neighbour_purity"].values())
 
 
@@ -210,8 +211,8 @@ def test_label_issues_are_found_and_the_networks_are_trained_once(run, monkeypat
     from tools.inspection import label_issues
 
     small = TrainConfig(
-        model="gap_cnn", width=0.25, optimizer="adam", learning_rate=0.003, schedule="plateau",
-        ema_epochs=0.5, label_smoothing=0.0, prune_every=1, epochs=3, batch_size=50, val_size=100,
+        model="dropout_cnn", recipe="classic", optimizer="adam", learning_rate=0.003,
+        schedule="constant", dropout=0.0, prune_every=1, epochs=6, batch_size=50, val_size=100,
     ).to_record()  # fmt: skip
     monkeypatch.setattr(
         label_issues,

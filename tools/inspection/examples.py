@@ -53,7 +53,10 @@ def embedding_maps(inspected: Inspected) -> Part:
             ),
             html_report.table(head, rows),
         ],
-        results={"neighbour_purity": dict(zip(CLASS_NAMES, purity, strict=True))},
+        results={
+            "neighbour_purity": dict(zip(CLASS_NAMES, purity, strict=True)),
+            "neighbour_purity_of_pixels": dict(zip(CLASS_NAMES, pixels, strict=True)),
+        },
     )
     part.figures["embedding"] = (
         plots.maps(points, labels, CLASS_NAMES, predicted != labels),
@@ -141,7 +144,8 @@ def classes(inspected: Inspected) -> Part:
         "Classes",
         [html_report.table(head, rows)],
         {name: (figure, report.CAPTIONS[name]) for name, figure in figures.items()},
-        {
+        results={"confused_pairs": pairs, "per_class": scores},
+        tables={
             "classes": (head, rows),
             "confused_pairs": (
                 pair_head,

@@ -1,18 +1,20 @@
 """Inspect a run, part by part, and write figures, tables and one page."""
 
 import csv
+import datetime
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fmnist import atomic_io, html_report
+from fmnist import atomic_io, html_report, runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
 from tools.inspection import attention, examples, layers
 from tools.inspection.inspected import Inspected, Part, accuracy_of, load
 
-PAGE = "inspection.html"
+PAGE, RESULTS = "inspection.html", "inspection.json"
 PARTS: list[Callable[[Inspected], Part]] = [
     layers.filters,
     layers.feature_maps,
@@ -44,19 +46,40 @@ def inspect_run(
 
         functions = [*PARTS, label_issues]
     inspected = load(run, data_dir, folder)
-    parts, seconds = [], {}
+    parts, costs = [], {}
     for function in functions:
         start = time.perf_counter()
-        parts.append(function(inspected))
-        seconds[parts[-1].title] = time.perf_counter() - start
-        print(f"{parts[-1].title}: {seconds[parts[-1].title]:.1f} s", flush=True)
-    results = {"run": str(run), "accuracy": accuracy_of(inspected), "seconds": seconds}
+        part = function(inspected)
+        seconds = time.perf_counter() - start
+        print(f"{part.title}: {seconds:.1f} s", flush=True)
+        parts.append(part)
+        costs[part.title] = {"seconds": seconds, "peak_memory_mb": peak_memory()}
+    results = {
+        "run": str(run),
+        "model": inspected.model.name,
+        "accuracy": accuracy_of(inspected),
+        "mistakes": len(inspected.mistakes),
+        "costs": costs,
+        "commit": runs.commit(),
+        "processor": runtime.processor(),
+        "date": datetime.date.today().isoformat(),
+    }
     for part in parts:
         results |= part.results
     with atomic_io.atomic_writes(folder) as temporary:
         write(temporary, inspected, parts)
-        atomic_io.write_json(temporary / "inspection.json", results)
+        atomic_io.write_json(temporary / RESULTS, results)
     return results
+
+
+def peak_memory() -> int | None:
+    """Return the peak memory of this process so far in MB; None if it is unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def write(folder: Path, inspected: Inspected, parts: list[Part]) -> None:

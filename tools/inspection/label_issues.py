@@ -92,7 +92,6 @@ def label_issues(inspected: Inspected) -> Part:
         html_report.paragraph(on_mistakes(inspected, issues["test"])),
     ]
     part.results["label_issues"] = {name: len(found) for name, found in issues.items()}
-    part.results["mistakes"] = len(inspected.mistakes)
     part.results["mistakes_with_doubtful_label"] = int(
         np.isin(inspected.mistakes, issues["test"]).sum()
     )

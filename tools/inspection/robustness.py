@@ -1,6 +1,7 @@
 """Accuracy and calibration of networks on corrupted test images."""
 
 import csv
+import datetime
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import keras
 import numpy as np
 
 import data
-from fmnist import atomic_io, cli, html_report, runs
+from fmnist import atomic_io, cli, html_report, runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from fmnist.networks import class_probabilities, predict
@@ -85,6 +86,9 @@ def measure(
     results = {
         "seed": seed,
         "images": len(test.labels),
+        "commit": runs.commit(),
+        "processor": runtime.processor(),
+        "date": datetime.date.today().isoformat(),
         "corruptions": {
             name: {"description": kind.description, "strengths": kind.strengths}
             for name, kind in CORRUPTIONS.items()

@@ -11,7 +11,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fmnist import atomic_io, cli, runs
 from fmnist.config import TrainConfig
 from tools.comparison.contestants import CONTESTANTS, label_of
 from tools.comparison.results import is_current, load_result
+from tools.inspection import robustness_report
 
 PAGES = (
     "README.md",
@@ -36,6 +37,7 @@ PAGES = (
     "docs/performance.md",
     "docs/training.md",
     "docs/photos.md",
+    "docs/inspection.md",
     "pretrained/best/README.md",
     "pretrained/photo/README.md",
 )
@@ -53,7 +55,20 @@ def tables() -> dict[str, str]:
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     photos = json.loads((docs / "real_photos.json").read_text())
     parts = json.loads((docs / "photo_ablation.json").read_text())
+    robust = json.loads((docs / "inspection/robustness.json").read_text())
+    inspected = {
+        name: json.loads((docs / f"inspection/{name}.json").read_text())
+        for name in ("classic", "quick", "best")
+    }
+    of_inspection = source_line("`docs/inspection`", inspected.values())
     return {
+        "robustness": markdown(*robustness_report.run_table(robust)),
+        "corruptions": markdown(*robustness_report.corruption_table(robust))
+        + source_line("`docs/inspection/robustness.json`", [robust]),
+        "inspection": inspection_table(inspected) + of_inspection,
+        "inspection-costs": inspection_costs(inspected) + of_inspection,
+        "inspection-classes": class_table(inspected["best"]),
+        "confused-pairs": pair_table(inspected["best"]),
         "photos": real_photos.table(photos) + source_line("`docs/real_photos.json`", [photos]),
         "photo-classes": real_photos.class_table(photos)
         + source_line("`docs/real_photos.json`", [photos]),
@@ -71,6 +86,84 @@ def tables() -> dict[str, str]:
         + source_line("`docs/ablations.json`", changes.values()),
         "engines": engines.table(trained) + source_line("`docs/engines.json`", trained.values()),
     }
+
+
+def inspection_table(inspected: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the numbers that differ between inspected networks."""
+    methods = next(iter(inspected.values()))["randomisation_check"]
+    rows = [
+        ["test accuracy", *(f"{of_run['accuracy']:.2%}" for of_run in inspected.values())],
+        [
+            "empty Grad-CAM maps",
+            *(f"{of_run['empty_grad_cam']:.0%}" for of_run in inspected.values()),
+        ],
+    ]
+    for method in methods:
+        for which in methods[method]:
+            similarities = (
+                of_run["randomisation_check"][method][which] for of_run in inspected.values()
+            )
+            rows.append(
+                [
+                    f"similarity, {method}, random {which}",
+                    *(f"{value:.2f}" for value in similarities),
+                ]
+            )
+    return markdown(["", *inspected], rows)
+
+
+def inspection_costs(inspected: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the time of every part, and the peak memory of the process so far."""
+    titles = list(
+        dict.fromkeys(title for of_run in inspected.values() for title in of_run["costs"])
+    )
+    rows = []
+    for title in titles:
+        cells = [title]
+        for of_run in inspected.values():
+            cost = of_run["costs"].get(title)
+            text = (
+                f"{cost['seconds']:.1f} s, {cost['peak_memory_mb'] / 1000:.1f} GB" if cost else "–"
+            )
+            cells.append(text)
+        rows.append(cells)
+    return markdown(["part", *inspected], rows)
+
+
+def class_table(of_run: dict[str, Any]) -> str:
+    """Return the table of the classes of an inspected network."""
+    rows = [
+        [
+            name,
+            *(f"{of_run['per_class'][name][key]:.1%}" for key in ("precision", "recall")),
+            f"{of_run['per_class'][name]['roc_auc']:.4f}",
+            f"{purity:.1%}",
+            f"{of_run['neighbour_purity_of_pixels'][name]:.1%}",
+        ]
+        for name, purity in of_run["neighbour_purity"].items()
+    ]
+    head = ["class", "precision", "recall", "ROC AUC", "purity of features", "purity of pixels"]
+    return markdown(head, rows)
+
+
+def pair_table(of_run: dict[str, Any]) -> str:
+    """Return the table of the most confused pairs of an inspected network."""
+    rows = [
+        [
+            " and ".join(pair["classes"]),
+            str(pair["mistakes"]),
+            " + ".join(map(str, pair["mistakes_by_true_class"])),
+            f"{pair['fraction_of_mistakes']:.1%}",
+        ]
+        for pair in of_run["confused_pairs"]
+    ]
+    return markdown(["classes", "mistakes", "by true class", "fraction of all mistakes"], rows)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def comparison_results(folder: Path) -> dict[str, list[dict[str, Any]]]:

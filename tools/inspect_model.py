@@ -88,10 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         # Two concurrent operations are for the trainings.
         runtime.configure_tensorflow(concurrent_operations=2 if options.label_issues else None)
         if options.robustness:
-            from tools.inspection import robustness
+            from tools.inspection import robustness, robustness_report
 
             results = robustness.measure(selected, options.data_dir, folder)
-            print(f"\n{robustness.text(results)}\n")
+            print(f"\n{robustness_report.text(results)}\n")
             page = folder / "robustness.html"
         else:
             from tools.inspection import inspection

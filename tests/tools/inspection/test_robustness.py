@@ -11,7 +11,7 @@ from fmnist import model_file, runs, source
 from fmnist.config import TrainConfig
 from fmnist.evaluation import metrics
 from fmnist.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from tools.inspection import robustness
+from tools.inspection import robustness, robustness_report
 
 
 def stripe_network(sharpness):
@@ -103,22 +103,24 @@ def test_results_of_two_runs_are_written_as_json_csv_figures_and_report(sharp, s
         "robustness.json",
         "tables/robustness.csv",
     ]
-    assert json.loads((out / robustness.RESULTS).read_text()) == json.loads(json.dumps(results))
-    with open(out / robustness.TABLE, newline="") as stream:
+    assert json.loads((out / robustness_report.RESULTS).read_text()) == json.loads(
+        json.dumps(results)
+    )
+    with open(out / robustness_report.TABLE, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert tuple(rows[0]) == robustness.COLUMNS
+    assert tuple(rows[0]) == robustness_report.COLUMNS
     assert len(rows) == 2 * (1 + len(CORRUPTIONS) * len(SEVERITIES))
     assert rows[0] | {"run": "sharp", "corruption": "none", "severity": "0"} == rows[0]
     last = results["runs"]["soft"]["corrupted"]["occlusion"][-1]
     assert rows[-1] == {"run": "soft", "corruption": "occlusion", "severity": "5"} | {
-        key: str(last[key]) for key in robustness.COLUMNS[3:]
+        key: str(last[key]) for key in robustness_report.COLUMNS[3:]
     }
-    page = (out / robustness.REPORT).read_text()
+    page = (out / robustness_report.REPORT).read_text()
     assert page.count("data:image/png;base64,") == 4 and "<td>sharp</td>" in page
     assert f"{100 * results['runs']['soft']['mean_error']:.1f}" in page
     # Both networks predict the same classes, so that their errors are equal.
     assert [run["mce"] for run in results["runs"].values()] == [1, pytest.approx(1)]
-    text = robustness.text(results)
+    text = robustness_report.text(results)
     # Head and two runs; head, original images, corruptions and their mean.
     assert "sharp" in text and len(text.split("\n")) == 3 + 1 + 2 + len(CORRUPTIONS) + 1
 
@@ -134,7 +136,7 @@ def test_the_mean_corruption_error_weights_all_corruptions_equally():
 def test_the_table_of_runs_shows_a_missing_mean_corruption_error_as_a_dash():
     clean = {"accuracy": 0.9, "low": 0.89, "high": 0.91, "ece": 0.012}
     run = {"augment": "flip", "mean_error": 0.4, "mce": None, "mean_ece": 0.1, "clean": clean}
-    head, rows = robustness.run_table({"runs": {"one": run, "two": run | {"mce": 0.853}}})
+    head, rows = robustness_report.run_table({"runs": {"one": run, "two": run | {"mce": 0.853}}})
     assert rows[0] == ["one", "flip", "90.00 (89.00 to 91.00)", "40.0", "–", "1.2", "10.0"]
     assert rows[1][head.index("mCE, %")] == "85.3"
 
@@ -177,10 +179,10 @@ def test_a_run_without_weights_is_an_error(sharp, synthetic_dataset, tmp_path):
 def test_an_error_while_writing_leaves_earlier_results(soft, tmp_path, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
-    (out / robustness.RESULTS).write_text("earlier")
-    monkeypatch.setattr(robustness.robustness_figures, "draw", lambda *arguments: {})
-    monkeypatch.setattr(robustness, "score_rows", lambda results: 1 / 0)
+    (out / robustness_report.RESULTS).write_text("earlier")
+    monkeypatch.setattr(robustness_report.robustness_figures, "draw", lambda *arguments: {})
+    monkeypatch.setattr(robustness_report, "score_rows", lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         robustness.measure([soft], None, out)
-    assert (out / robustness.RESULTS).read_text() == "earlier"
-    assert [path.name for path in out.iterdir()] == [robustness.RESULTS]
+    assert (out / robustness_report.RESULTS).read_text() == "earlier"
+    assert [path.name for path in out.iterdir()] == [robustness_report.RESULTS]

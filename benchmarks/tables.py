@@ -24,7 +24,7 @@ from benchmarks import (
     real_photos,
 )
 from benchmarks.measure_speed import ROOT
-from fmnist import atomic_io, cli, runs
+from fmnist import atomic_io, cli, runs, source
 from fmnist.config import TrainConfig
 from tools.comparison.contestants import CONTESTANTS, label_of
 from tools.comparison.results import is_current, load_result
@@ -69,6 +69,7 @@ def tables() -> dict[str, str]:
         "inspection-costs": inspection_costs(inspected) + of_inspection,
         "inspection-classes": class_table(inspected["best"]),
         "confused-pairs": pair_table(inspected["best"]),
+        "label-issues": label_table(inspected["best"]) + of_inspection,
         "photos": real_photos.table(photos) + source_line("`docs/real_photos.json`", [photos]),
         "photo-classes": real_photos.class_table(photos)
         + source_line("`docs/real_photos.json`", [photos]),
@@ -158,6 +159,24 @@ def pair_table(of_run: dict[str, Any]) -> str:
         for pair in of_run["confused_pairs"]
     ]
     return markdown(["classes", "mistakes", "by true class", "fraction of all mistakes"], rows)
+
+
+def label_table(of_run: dict[str, Any]) -> str:
+    """Return the table of the doubtful labels, and of the mistakes on images with such labels."""
+    shapes = [source.FILES[f"{name}-labels-idx1-ubyte"].shape[0] for name in ("train", "t10k")]
+    counts = {
+        "training images": (shapes[0], of_run["label_issues"]["training"]),
+        "test images": (shapes[1], of_run["label_issues"]["test"]),
+        "mistakes of `best` on test images": (
+            of_run["mistakes"],
+            of_run["mistakes_with_doubtful_label"],
+        ),
+    }
+    rows = [
+        [name, f"{number:,}", f"{doubtful:,}", f"{doubtful / number:.1%}"]
+        for name, (number, doubtful) in counts.items()
+    ]
+    return markdown(["", "number", "with a doubtful label", "fraction"], rows)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

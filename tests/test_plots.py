@@ -10,6 +10,7 @@ from tests.figures import (
     LABELS,
     NAMES,
     PROBABILITIES,
+    RNG,
     image_arrays,
     image_axes,
     pixels,
@@ -227,3 +228,18 @@ def test_class_bars_show_the_probabilities_beside_each_image(count):
     for axes, image_probabilities in zip(bars, PROBABILITIES[:count], strict=True):
         np.testing.assert_allclose([bar.get_width() for bar in axes.patches], image_probabilities)
     assert pixels(figure).std() > 10
+
+
+def test_maps_show_the_points_of_every_class_and_mark_mistakes():
+    points = {"PCA": RNG.random((40, 2)), "t-SNE": RNG.random((40, 2))}
+    figure = plots.maps(points, LABELS, NAMES)
+    assert [axes.get_title() for axes in figure.axes] == ["PCA", "t-SNE"]
+    assert len(figure.axes[1].collections) == len(NAMES)
+    np.testing.assert_array_equal(
+        figure.axes[1].collections[2].get_offsets(), points["t-SNE"][LABELS == 2]
+    )
+    figure = plots.maps(points, LABELS, NAMES, ~CORRECT)
+    np.testing.assert_array_equal(
+        figure.axes[0].collections[-1].get_offsets(), points["PCA"][~CORRECT]
+    )
+    assert figure.legends[0].get_texts()[-1].get_text() == "wrong prediction"

@@ -55,7 +55,7 @@ def inspect_run(
         parts.append(part)
         costs[part.title] = {"seconds": seconds, "peak_memory_mb": peak_memory()}
     results = {
-        "run": str(run),
+        "run": run.name,
         "model": inspected.model.name,
         "accuracy": accuracy_of(inspected),
         "mistakes": len(inspected.mistakes),

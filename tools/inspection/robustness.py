@@ -25,13 +25,11 @@ class Network(NamedTuple):
     """A network whose robustness is measured.
 
     Attributes:
-        run: run directory.
         config: content of config.json.
         model: model of the run.
         temperature: for calibrated(), fitted on the validation set of the run.
     """
 
-    run: Path
     config: dict[str, Any]
     model: keras.Model
     temperature: float
@@ -119,7 +117,7 @@ def load(run: Path, data_dir: str | Path | None) -> tuple[Network, data.Part]:
     validation = dataset.validation
     probabilities = class_probabilities(run, model, data.batches(validation, BATCH))
     temperature = metrics.fit_temperature(validation.labels, probabilities)
-    return Network(run, config, model, temperature), dataset.test
+    return Network(config, model, temperature), dataset.test
 
 
 def score(network: Network, part: data.Part) -> dict[str, float]:
@@ -152,7 +150,6 @@ def summary(
     """
     errors, reference_errors = mean_errors(corrupted), mean_errors(reference)
     return {
-        "path": str(network.run),
         "model": network.config["model"],
         "augment": network.config["augment"],
         "temperature": network.temperature,

@@ -120,13 +120,24 @@ def load_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> 
 
     Args:
         config: content of the run's config.json.
-        data_dir: folder with the data; None for the folder of the run, if it still exists.
+        data_dir: see folder_for_run().
+    """
+    fold = config.get("fold")  # runs of earlier versions have no fold
+    data_dir = folder_for_run(config, data_dir)
+    return load(data_dir, config["val_size"], config["limit"], config["seed"], fold)
+
+
+def folder_for_run(config: dict[str, Any], data_dir: str | Path | None = None) -> str | Path | None:
+    """Return the folder with the data of a run; None to find or download them.
+
+    Args:
+        config: content of the run's config.json.
+        data_dir: folder that the user named; None for the folder of the run, if it still exists.
     """
     run_data_dir = config["data_dir"]
     if data_dir is None and run_data_dir and os.path.isdir(os.path.expanduser(run_data_dir)):
-        data_dir = run_data_dir
-    fold = config.get("fold")  # runs of earlier versions have no fold
-    return load(data_dir, config["val_size"], config["limit"], config["seed"], fold)
+        return run_data_dir
+    return data_dir
 
 
 def read(data_dir: str | Path | None = None) -> tuple[list[np.ndarray], str]:

@@ -398,19 +398,18 @@ def maps(
         if wrong is not None:
             axes.scatter(
                 *coordinates[wrong].T,
-                s=9,
+                s=14,
                 facecolors="none",
-                edgecolors="black",
-                linewidths=0.6,
+                edgecolors=WRONG_COLOUR,
+                linewidths=0.8,
                 label="wrong prediction",
             )
         axes.set(title=method, xticks=[], yticks=[])
     handles, labels = axes.get_legend_handles_labels()
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=5, markerscale=5, frameon=False
-    )
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     for handle in legend.legend_handles:
         handle.set_alpha(1)
+        handle.set_sizes([60])
     return figure
 
 

@@ -38,13 +38,20 @@ def positive(values: np.ndarray, limit: float) -> np.ndarray:
     return SEQUENTIAL(values / (limit or 1))[..., :3]
 
 
-def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
+def overlay(
+    image: np.ndarray, values: np.ndarray, limit: float, has_sign: bool = False
+) -> np.ndarray:
     """Return an image (H, W) in pale grey under values (H, W) in colour, opaque where large.
 
-    Values of both signs are blue and red, others yellow to red.
+    Args:
+        image: (H, W) in [0, 1].
+        values: (H, W).
+        limit: values of this size or more have the strongest colour.
+        has_sign: whether negative values are blue and positive ones red; otherwise the values are
+            not negative, and the colours are yellow to red.
     """
     strength = np.clip(values / (limit or 1), -1, 1)
-    colours = DIVERGING(0.5 + 0.5 * strength) if strength.min() < 0 else HEAT(strength)
+    colours = DIVERGING(0.5 + 0.5 * strength) if has_sign else HEAT(strength)
     opacity = np.abs(strength)[..., None]
     cell = (1 - opacity) * (1 - 0.4 * image[..., None]) + opacity * colours[..., :3]
     return np.clip(cell, 0, 1)  # rounding errors exceed 1

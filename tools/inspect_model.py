@@ -64,7 +64,7 @@ def output_folder(output_dir: str | None, run: Path, runs_dir: str) -> Path:
     """Return the folder for the results. The networks of the project are not written to."""
     if output_dir:
         return Path(output_dir)
-    if runs.PRETRAINED in run.resolve().parents:
+    if runs.PRETRAINED.resolve() in run.resolve().parents:
         return Path(runs_dir) / f"inspection-{run.name}"
     return run / "inspection"
 

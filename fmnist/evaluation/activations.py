@@ -1,7 +1,7 @@
 """Activations of a network: the outputs of its convolutions, and the input of its classifier.
 
     member, *others = inspected_members(run, model)
-    convolutions, activations, features, logits = member(images)
+    convolutions, activation, features, logits = member(images)
 
 An ensemble has several members, any other network one.
 """
@@ -18,9 +18,14 @@ from keras import layers
 from fmnist import runs
 from fmnist.networks import layers_of, members_of
 
-CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
+ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D)
 BATCH = 250  # images
+COPY = 0.9999  # correlation of channels that are copies
+# Class activation maps use the last feature maps of at least this height: later ones are too coarse
+# to show a place, and earlier ones depend on too small a part of the image.
+MIN_RESOLUTION = 7
 
 
 class ReceptiveField(NamedTuple):
@@ -42,14 +47,14 @@ class Outputs(NamedTuple):
 
     Attributes:
         convolutions: output (N, height, width, channels) of every convolution.
-        activations: the same for every activation function before the dense layers, which may be
-            that of a convolution.
+        activation: the same for the last activation function with at least MIN_RESOLUTION
+            positions on an axis, which may be that of a convolution.
         features: input (N, D) of the classifier.
         logits: (N, classes).
     """
 
     convolutions: list[tf.Tensor]
-    activations: list[tf.Tensor]
+    activation: tf.Tensor
     features: tf.Tensor
     logits: tf.Tensor
 
@@ -64,7 +69,11 @@ class Member:
     """
 
     def __init__(self, network: keras.Sequential) -> None:
-        """Prepare a network whose last layer is dense, with softmax."""
+        """Prepare a network whose last layer is dense, with softmax.
+
+        Raises:
+            ValueError: no activation function has the resolution of Outputs.activation.
+        """
         *hidden, self._classifier = network.layers
         images = values = keras.Input(network.input_shape[1:])
         outputs = {}
@@ -81,24 +90,24 @@ class Member:
         self.convolutions = [layer for layer in outputs if isinstance(layer, CONVOLUTIONS)]
         self.receptive_fields = receptive_fields(layers_of(network), network.input_shape[1])
         self.features = keras.Model(images, values)
+        fine = [
+            output
+            for layer, output in outputs.items()
+            if is_activation(layer) and len(output.shape) == 4 and output.shape[1] >= MIN_RESOLUTION
+        ]
+        if not fine:
+            raise ValueError(
+                f"no activation function has {MIN_RESOLUTION} × {MIN_RESOLUTION} positions or more"
+            )
         self._inner = keras.Model(
-            images,
-            (
-                [outputs[layer] for layer in self.convolutions],
-                [
-                    output
-                    for layer, output in outputs.items()
-                    if is_activation(layer) and len(output.shape) == 4
-                ],
-                values,
-            ),
+            images, ([outputs[layer] for layer in self.convolutions], fine[-1], values)
         )
 
     def __call__(self, images: tf.Tensor) -> Outputs:
         """Return the inner outputs for images (N, 28, 28, 1)."""
-        convolutions, activations, features = self._inner(images, training=False)
+        convolutions, activation, features = self._inner(images, training=False)
         logits = features @ self._classifier.kernel + self._classifier.bias
-        return Outputs(convolutions, activations, features, logits)
+        return Outputs(convolutions, activation, features, logits)
 
 
 def is_tapped(layer: layers.Layer) -> bool:
@@ -110,7 +119,7 @@ def is_activation(layer: layers.Layer) -> bool:
     """Return whether a layer is an activation function, or a convolution with one."""
     if isinstance(layer, CONVOLUTIONS):
         return layer.activation is not keras.activations.linear
-    return isinstance(layer, layers.Activation | layers.ReLU)
+    return isinstance(layer, ACTIVATIONS)
 
 
 def inspected_members(run: Path, model: keras.Model) -> list[Member]:
@@ -135,7 +144,10 @@ def inspected_members(run: Path, model: keras.Model) -> list[Member]:
             )
         if not any(isinstance(layer, CONVOLUTIONS) for layer in layers_of(network)):
             raise runs.RunError(f"{run / runs.MODEL} cannot be inspected: it has no convolutions")
-    return [Member(network) for network in networks]
+    try:
+        return [Member(network) for network in networks]
+    except ValueError as error:
+        raise runs.RunError(f"{run / runs.MODEL} cannot be inspected: {error}") from None
 
 
 def batches(images: np.ndarray) -> Iterator[np.ndarray]:
@@ -195,7 +207,8 @@ def _after(
 def discriminating_channels(outputs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     """Return the channels whose mean activation differs most between the classes.
 
-    The measure is the fraction of the variance between images that is variance between classes.
+    The measure is the fraction of the variance between images that is variance between classes. A
+    channel that is the copy or the negative of a better one is left out.
 
     Args:
         outputs: output of a convolution (N, height, width, channels).
@@ -212,7 +225,13 @@ def discriminating_channels(outputs: np.ndarray, labels: np.ndarray, count: int)
         between += len(of_class) * (of_class.mean(axis=0) - means.mean(axis=0)) ** 2
     total = len(means) * means.var(axis=0)
     fractions = np.divide(between, total, out=np.zeros_like(total), where=total > 0)
-    return np.argsort(-fractions, kind="stable")[:count]
+    normalised = (means - means.mean(axis=0)) / np.sqrt(np.maximum(total, 1e-30))
+    chosen = []
+    for channel in np.argsort(-fractions, kind="stable"):
+        correlations = normalised[:, chosen].T @ normalised[:, channel]
+        if len(chosen) < count and np.abs(correlations).max(initial=0) < COPY:
+            chosen.append(channel)
+    return np.array(chosen)
 
 
 class Patches(NamedTuple):
@@ -262,9 +281,9 @@ def strongest_patches(
 
 
 def patch(image: np.ndarray, field: ReceptiveField, row: int, column: int) -> np.ndarray:
-    """Return the receptive field of a position as an image; outside the image it is NaN.
+    """Return the receptive field of a position as an image; NaN is outside the image.
 
-    A field that is larger than the image is limited to it, so that the whole image is returned.
+    If the field is larger than the image, return the image with NaN outside the field.
 
     Args:
         image: (height, width).
@@ -272,12 +291,16 @@ def patch(image: np.ndarray, field: ReceptiveField, row: int, column: int) -> np
         row: row in the feature map.
         column: column in the feature map.
     """
-    size = len(image)
-    if field.size >= size:
-        return image
-    starts = [
-        round(field.centre + index * field.step - (field.size - 1) / 2) for index in (row, column)
-    ]
-    padded = np.pad(image, field.size, constant_values=np.nan)
-    top, left = (min(max(start, -field.size), size) + field.size for start in starts)
-    return padded[top : top + field.size, left : left + field.size]
+    size, width = len(image), field.size
+    top, left = (
+        round(field.centre + index * field.step - (width - 1) / 2) for index in (row, column)
+    )
+    if width >= size:
+        inside = np.full(image.shape, np.nan)
+        area = slice(max(top, 0), top + width), slice(max(left, 0), left + width)
+        inside[area] = image[area]
+        return inside
+    padded = np.pad(image.astype(float), width, constant_values=np.nan)
+    # A field that is completely outside the image is NaN everywhere.
+    top, left = (min(max(start, -width), size) + width for start in (top, left))
+    return padded[top : top + width, left : left + width]

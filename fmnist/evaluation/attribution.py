@@ -1,7 +1,8 @@
 """Attribution: which pixels of an image the logit of a class depends on.
 
 Common arguments:
-    members: members of a network, see activations.py. The map of an ensemble is the mean over them.
+    members: members of a network, see activations.py. Their maps are averaged; class activation
+        maps lose their negative values after that.
     images: (N, 28, 28, 1).
     classes: class (N,) whose logit is explained, for every image.
 """
@@ -17,9 +18,7 @@ from scipy.stats import spearmanr
 from fmnist.evaluation.activations import Member, inspected_members
 from fmnist.networks import initialise, members_of
 
-# Class activation maps use the last feature maps of at least this height: later ones are too coarse
-# to show a place, and earlier ones depend on too small a part of the image.
-MIN_RESOLUTION = 7
+RANDOMISED = ("classifier", "all layers")  # the layers with random kernels
 STEPS = 32  # points on the path of integrated gradients
 
 Attribution = Callable[[Sequence[Member], np.ndarray, np.ndarray], np.ndarray]
@@ -40,9 +39,10 @@ def grad_cam(members: Sequence[Member], images: np.ndarray, classes: np.ndarray)
 def hires_cam(members: Sequence[Member], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return class activation maps (N, 28, 28), non-negative, by HiResCAM.
 
-    Unlike in Grad-CAM, every position of a feature map is weighted by its own gradient. Draelos and
-    Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
-    networks", https://arxiv.org/abs/2011.08891
+    Unlike in Grad-CAM, every position of a feature map is weighted by its own gradient. Directly
+    before a linear classifier, the map before enlargement adds up to the logit; elsewhere it is an
+    approximation. Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
+    convolutional neural networks", https://arxiv.org/abs/2011.08891
     """
     return _class_activation(members, images, classes, mean_gradients=False)
 
@@ -56,21 +56,14 @@ def _class_activation(
     for member in members:
         with tf.GradientTape() as tape:
             tape.watch(images)
-            _, activations, _, logits = member(images)
+            _, activation, _, logits = member(images)
             explained = tf.gather(logits, classes, batch_dims=1)
-        activation = cam_activation(activations)
         weights = tape.gradient(explained, activation)
         if mean_gradients:
             weights = tf.reduce_mean(weights, axis=(1, 2), keepdims=True)
         weighted = tf.reduce_sum(weights * activation, axis=-1, keepdims=True)
         maps.append(tf.image.resize(weighted, images.shape[1:3])[..., 0].numpy())
     return np.maximum(np.mean(maps, axis=0), 0)
-
-
-def cam_activation(activations: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the feature maps (N, height, width, channels) of the maps, see MIN_RESOLUTION."""
-    fine = [activation for activation in activations if activation.shape[1] >= MIN_RESOLUTION]
-    return fine[-1]
 
 
 def integrated_gradients(
@@ -124,18 +117,18 @@ def randomisation_check(
 
     Returns:
         The mean similarity() of the maps of both models, by method and by the kernels that are
-        random: "classifier" or "all layers".
+        random, see RANDOMISED.
     """
-    members = inspected_members(run, model)
+    trained, *others = (
+        inspected_members(run, other)
+        for other in (model, randomised(model, classifier_only=True), randomised(model))
+    )
     similarities = {}
     for name, method in METHODS.items():
-        maps = method(members, images, classes)
+        maps = method(trained, images, classes)
         similarities[name] = {
-            which: similarity(maps, method(inspected_members(run, other), images, classes), images)
-            for which, other in (
-                ("classifier", randomised(model, classifier_only=True)),
-                ("all layers", randomised(model)),
-            )
+            kernels: similarity(maps, method(members, images, classes), images)
+            for kernels, members in zip(RANDOMISED, others, strict=True)
         }
     return similarities
 

@@ -34,7 +34,7 @@ def test_an_overlay_is_pale_where_values_are_small_and_coloured_where_they_are_l
     np.testing.assert_allclose(cell[5, 6], image_grid.HEAT(1.0)[:3])  # limited
     assert np.ptp(cell[0, 0]) < 1e-6 and cell[0, 0, 0] > 0.5
     values[7, 8] = -1
-    cell = image_grid.overlay(IMAGE, values, 1)
+    cell = image_grid.overlay(IMAGE, values, 1, has_sign=True)
     np.testing.assert_allclose(cell[7, 8], image_grid.DIVERGING(BLUE)[:3])
     np.testing.assert_allclose(cell[3, 4], image_grid.DIVERGING(RED)[:3])
     assert cell.min() >= 0 and cell.max() <= 1

@@ -12,9 +12,9 @@ from keras import layers as keras_layers
 
 import data
 import train_cnn
-from fmnist import model_file, runs, source
+from fmnist import image_grid, model_file, runs, source
 from fmnist.config import TrainConfig
-from fmnist.evaluation import attribution
+from fmnist.evaluation import activations, attribution, metrics
 from model import MODELS, build_model
 from tests import ROOT
 from tests.synthetic_data import OPTIONS, TEST, TRAIN, make_arrays, write_dataset
@@ -118,6 +118,178 @@ def test_every_network_can_be_inspected(run, name, monkeypatch, tmp_path):
     assert "attribution_mistakes" in part.figures
     assert part.results["randomisation_check"].keys() == {*attribution.METHODS}
     assert examples.nearest_images(loaded).figures
+
+
+def cells(figure):
+    """Return the cells of a grid of images, in the order in which they were drawn."""
+    return [image.get_array() for image in figure.axes[0].images]
+
+
+@pytest.fixture
+def loaded(run, tmp_path, monkeypatch):
+    """The run, ready for single parts of the inspection."""
+    monkeypatch.setattr(layers, "SAMPLE", 60)
+    monkeypatch.setattr(attribution, "STEPS", 2)
+    return inspected.load(run, None, tmp_path)
+
+
+def test_the_temperature_comes_from_the_validation_set(loaded):
+    dataset = data.load(val_size=100)
+    validation, test = (
+        loaded.model.predict(part.images, verbose=0) for part in (dataset.validation, dataset.test)
+    )
+    temperature = metrics.fit_temperature(dataset.validation.labels, validation)
+    np.testing.assert_allclose(
+        loaded.probabilities, metrics.calibrated(test, temperature), atol=1e-3
+    )
+    wrong = loaded.predicted != dataset.test.labels
+    assert {*loaded.mistakes} == {*np.flatnonzero(wrong)}
+    confidences = loaded.probabilities.max(axis=1)[loaded.mistakes]
+    assert (np.diff(confidences) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"limit": 300}, {"fold": 2, "val_size": 120}, {"seed": 3}, None]
+)
+def test_training_images_are_found_in_the_file(run, tmp_path, settings):
+    """None stands for a run of an earlier version, without the setting fold."""
+    config = json.loads((run / "config.json").read_text())
+    config |= settings or {}
+    if settings is None:
+        del config["fold"]
+    (run / "config.json").write_text(json.dumps(config))
+    loaded = inspected.load(run, None, tmp_path)
+    (images, labels, _, _), _ = data.read()
+    train = loaded.dataset.train
+    np.testing.assert_array_equal(labels[loaded.train_indices], train.labels)
+    np.testing.assert_array_equal(images[loaded.train_indices], np.rint(255 * train.images[..., 0]))
+
+
+def test_the_data_folder_of_the_run_is_used(run, synthetic_data_dir, tmp_path, monkeypatch):
+    config = json.loads((run / "config.json").read_text())
+    config["data_dir"] = str(synthetic_data_dir)
+    (run / "config.json").write_text(json.dumps(config))
+    monkeypatch.delenv("FASHION_MNIST_DIR")
+    assert inspected.load(run, None, tmp_path).data_dir == str(synthetic_data_dir)
+
+
+def test_the_rows_of_the_attribution_figures_are_methods_and_classes(loaded):
+    indices = loaded.mistakes[:2]
+    figure = attention.attribution_figure(loaded, indices, "Mistakes")
+    test = loaded.dataset.test
+    images, labels = test.images[indices], test.labels[indices]
+    drawn = cells(figure)
+    assert len(drawn) == 2 * (1 + 2 * len(attribution.METHODS))
+    np.testing.assert_allclose(drawn[1], image_grid.grey(images[1, ..., 0]), atol=1e-6)
+    for number, (name, method) in enumerate(attribution.METHODS.items()):
+        maps = [method(loaded.members, images, loaded.predicted[indices])[1],
+                method(loaded.members, images, labels)[1]]  # fmt: skip
+        limit = np.quantile(np.abs(maps), attention.LIMIT_QUANTILE)
+        for row, values in enumerate(maps):
+            expected = image_grid.overlay(
+                images[1, ..., 0], values, limit, name == "integrated gradients"
+            )
+            np.testing.assert_allclose(drawn[2 * (1 + 2 * number + row) + 1], expected, atol=1e-3)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    names = [source.CLASS_NAMES[label] for label in (loaded.predicted[indices[1]], labels[1])]
+    assert f"{names[0]} {loaded.probabilities[indices[1]].max():.1%}\ntrue: {names[1]}" in texts
+
+
+def test_the_fraction_of_empty_maps_is_counted(loaded, monkeypatch):
+    maps = np.ones((len(loaded.predicted), 28, 28))
+    maps[::4] = 0
+    monkeypatch.setattr(attribution, "grad_cam", lambda members, images, classes: maps)
+    assert attention.empty_maps(loaded) == 0.25
+
+
+def test_feature_maps_show_the_outputs_of_the_layers_in_order(loaded):
+    figure = layers.feature_maps(loaded).figures["feature_maps"][0]
+    drawn, test = cells(figure), loaded.dataset.test
+    member = loaded.members[0]
+    chosen = layers.chosen_channels(member, test.images[:60], test.labels[:60])
+    of_class = np.flatnonzero(test.labels == 4)
+    shown = of_class[np.argmax(loaded.predicted[of_class] == 4)]
+    outputs = member(test.images[shown : shown + 1]).convolutions
+    for layer, (channels, output) in enumerate(zip(chosen, outputs, strict=True)):
+        for position, channel in enumerate(channels):
+            row = 1 + layers.CHANNELS * layer + position
+            image = drawn[10 * row + 4]
+            values = output[0, ..., channel].numpy()
+            # Red exceeds blue where a signed output is positive.
+            np.testing.assert_array_equal(
+                (image[..., 0] > image[..., 2])[np.abs(values) > 0.2 * np.abs(values).max()],
+                (values > 0)[np.abs(values) > 0.2 * np.abs(values).max()],
+            )
+
+
+def test_the_kernels_are_drawn_in_their_order(loaded):
+    layer = loaded.members[0].convolutions[0]
+    figure = layers.kernels(layer, 1)
+    kernel = layer.kernel.numpy()[:, :, 0]
+    limit = np.abs(kernel).max()
+    for channel, cell in enumerate(cells(figure)[: kernel.shape[-1]]):
+        np.testing.assert_allclose(cell, image_grid.signed(kernel[..., channel], limit), atol=1e-6)
+
+
+def test_the_nearest_training_images_are_the_nearest(loaded, monkeypatch):
+    monkeypatch.setattr(examples, "CHUNK", 130)
+    part = examples.nearest_images(loaded)
+    _, rows = part.tables["nearest_images"]
+    index = loaded.mistakes[1]
+    train, test = loaded.dataset.train, loaded.dataset.test
+    features, query = (
+        activations.features(loaded.members, images)
+        for images in (train.images, test.images[index : index + 1])
+    )
+    distances = np.linalg.norm(features - query, axis=1)
+    nearest = np.argsort(distances, kind="stable")[: examples.NEIGHBOURS]
+    found = [row for row in rows if row[0] == index]
+    assert [row[4] for row in found] == loaded.train_indices[nearest].tolist()
+    np.testing.assert_allclose([float(row[6]) for row in found], distances[nearest], rtol=1e-3)
+    drawn = cells(part.figures["nearest_images"][0])[1 + examples.NEIGHBOURS :]
+    for cell, image in zip(drawn, [test.images[index], *train.images[nearest]], strict=False):
+        np.testing.assert_allclose(cell, image_grid.grey(image[..., 0]), atol=1e-6)
+
+
+def test_results_of_an_earlier_inspection_are_removed(run):
+    folder = run / "inspection"
+    for name in (
+        "figures/label_issues_test.png",
+        "figures/patches_2.png",
+        "tables/label_issues.csv",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"of another network")
+    (folder / "figures/own.png").write_bytes(b"of the user")
+    assert inspect_model.main([str(run)]) == 0
+    remaining = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert "figures/own.png" in remaining and "figures/patches.png" in remaining
+    assert not remaining & {
+        "figures/label_issues_test.png", "figures/patches_2.png", "tables/label_issues.csv"
+    }  # fmt: skip
+
+
+def test_a_set_without_label_issues_has_no_figure(loaded, monkeypatch):
+    from tools.inspection import label_issues
+
+    test = loaded.dataset.test
+    sure = 0.9 * np.eye(10)[test.labels] + 0.01
+    wrong = sure.copy()
+    wrong[3] = 0.9 * np.eye(10)[(test.labels[3] + 1) % 10] + 0.01
+    sets = {
+        "training": label_issues.Predictions(*test, sure),
+        "test": label_issues.Predictions(*test, wrong),
+    }
+    monkeypatch.setattr(label_issues, "out_of_fold_predictions", lambda *arguments: sets)
+    part = label_issues.label_issues(loaded)
+    assert part.results["label_issues"] == {"training": 0, "test": 1}
+    assert part.figures.keys() == {"label_issues_test"}
+    other = source.CLASS_NAMES[(test.labels[3] + 1) % 10]
+    assert part.tables["label_issues"][1] == [
+        ("test", 3, source.CLASS_NAMES[test.labels[3]], other, "0.0100", "0.9100")
+    ]
+    doubtful = int(3 in loaded.mistakes)
+    assert part.results["mistakes_with_label_issue"] == doubtful
 
 
 def test_the_networks_of_the_project_are_not_written_to(tmp_path):
@@ -227,7 +399,7 @@ def test_label_issues_are_found_and_the_networks_are_trained_once(run, monkeypat
     assert len(of_training) < TRAIN // 20
     results = json.loads((folder / "inspection.json").read_text())
     assert results["label_issues"] == {"training": len(of_training), "test": len(found)}
-    assert results["mistakes_with_doubtful_label"] <= results["mistakes"]
+    assert results["mistakes_with_label_issue"] <= results["mistakes"]
     assert (folder / "figures/label_issues_test.png").stat().st_size > 3000
     histories = [path.read_bytes() for path in sorted(folder.glob("folds/*/history.csv"))]
     assert len(histories) == label_issues.FOLDS

@@ -112,7 +112,11 @@ def attention_figure(
     runtime.configure_tensorflow(concurrent_operations=2)
     from tools.comparison import attention
 
-    figure = attention.attention(folder, *figures.compared_pair(networks), data_dir)
+    try:
+        figure = attention.attention(folder, *figures.compared_pair(networks), data_dir)
+    except cli.UserError as error:  # must not prevent the other results
+        print(f"warning: no figure of where two networks look: {error}")
+        return {}
     return {"attention": figure} if figure else {}
 
 

@@ -34,7 +34,7 @@ CAPTIONS = {
     "standard deviations over the seeds.",
     "attention": "Class activation maps (HiResCAM) of two networks for test images that only one "
     "of them classifies correctly. Yellow to red marks what raises the output for the predicted "
-    "class, whose name is blue if it is correct and red if not.",
+    "class, whose name is blue if it is correct and red if not. Every map has its own scale.",
     "depth": "Training and validation accuracy of gap_cnn by number of convolutions. Error bars "
     "are standard deviations over the seeds.",
 }

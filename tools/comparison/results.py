@@ -12,12 +12,8 @@ from tools.comparison.contestants import group_of
 RESULT = "result.json"
 SCORES = ("val_accuracy", "accuracy", "precision", "recall", "f1")
 MEASURED = ("train_accuracy", "seconds", "latency_ms")
-DATA_SETTINGS = (
-    "seed",
-    "val_size",
-    "limit",
-    "fold",
-)  # the settings that a classical classifier uses
+# The settings that a classical classifier uses.
+DATA_SETTINGS = ("seed", "val_size", "limit", "fold")
 
 
 class CompareError(cli.UserError):

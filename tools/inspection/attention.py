@@ -28,9 +28,9 @@ def class_activation(inspected: Inspected) -> Part:
         inspected.run, inspected.model, test.images[checked], predicted[checked]
     )
     rows = [
-        (method, which, f"{value:.2f}")
+        (method, kernels, f"{value:.2f}")
         for method, similarities in check.items()
-        for which, value in similarities.items()
+        for kernels, value in similarities.items()
     ]
     part = Part(
         "Class activation",
@@ -42,14 +42,17 @@ def class_activation(inspected: Inspected) -> Part:
                 "the pixels: red pixels raise the output, blue pixels lower it. Grad-CAM uses the "
                 "mean gradient of each feature map, which fails for networks that weight every "
                 f"position differently; its map is empty for {empty:.0%} of the test images. "
-                "HiResCAM uses the gradient of every position."
+                "HiResCAM uses the gradient of every position; it is exact directly before a "
+                "linear classifier, and an approximation elsewhere."
             ),
             html_report.paragraph(
                 "A sanity check: a map that explains the network must change when the weights "
-                "become random. The table shows the mean rank correlation, on the pixels of the "
-                "item, between the maps of the trained network and those of a copy with random "
-                "kernels: 1 means equal maps, 0 unrelated ones. Integrated gradients multiply by "
-                "the pixel value, which stays the same; therefore some similarity remains."
+                "become random. The table shows the rank correlation, on the pixels of the item, "
+                "between the maps of the trained network and those of a copy with random kernels: "
+                f"1 means equal maps, 0 unrelated ones (mean of {len(checked)} images). If only "
+                "the classifier is random, what remains is the influence of the features, "
+                "whatever the class. Integrated gradients multiply by the pixel value, which stays "
+                "the same; therefore some similarity always remains."
             ),
             html_report.table(CHECK_HEAD, rows),
         ],
@@ -59,7 +62,7 @@ def class_activation(inspected: Inspected) -> Part:
     if len(shown):
         part.figures["attribution_correct"] = (
             attribution_figure(inspected, shown, "Correct predictions: what speaks for the class"),
-            "The first correct prediction of each class.",
+            "The first correct prediction of each class. Every map has its own scale.",
         )
     if len(worst):
         part.figures["attribution_mistakes"] = (
@@ -94,20 +97,21 @@ def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) ->
         maps = [method(inspected.members, images, classes) for classes in explained.values()]
         # A few pixels with extreme values would make all others pale.
         limits = np.quantile(np.abs(maps), LIMIT_QUANTILE, axis=(0, 2, 3))
-        for which, of_class in zip(explained, maps, strict=True):
+        has_sign = np.min(maps) < 0
+        for described, of_class in zip(explained, maps, strict=True):
             rows.append(
                 [
-                    image_grid.overlay(image[..., 0], values, limit)
+                    image_grid.overlay(image[..., 0], values, limit, has_sign)
                     for image, values, limit in zip(images, of_class, limits, strict=True)
                 ]
             )
-            row_labels.append(f"{name},\n{which}" if len(explained) > 1 else name)
+            row_labels.append(f"{name},\n{described}" if len(explained) > 1 else name)
     confidences = inspected.probabilities[indices].max(axis=1)
     texts, colours = [], []
     for label, guess, confidence in zip(labels, predicted, confidences, strict=True):
         right = label == guess
         texts.append(
-            f"{CLASS_NAMES[guess]} {confidence:.0%}"
+            f"{CLASS_NAMES[guess]} {confidence:.1%}"
             + ("" if right else f"\ntrue: {CLASS_NAMES[label]}")
         )
         colours.append(CORRECT_COLOUR if right else WRONG_COLOUR)

@@ -43,7 +43,7 @@ def embedding_maps(inspected: Inspected) -> Part:
                 f"The input of the last layer, {features.shape[1]:,} numbers per image, for the "
                 f"first {len(images):,} test images in two dimensions. The network has learned to "
                 "put images of a class together. t-SNE preserves neighbourhoods; its larger "
-                "distances have no meaning. Point at an image to see it; mistakes have a black "
+                "distances have no meaning. Point at an image to see it; mistakes have a red "
                 "outline."
             ),
             hover_element(points, images, labels, predicted),
@@ -96,6 +96,7 @@ def hover_element(
         "predicted": predicted.tolist(),
         "names": CLASS_NAMES,
         "colours": plots.CLASS_COLOURS,
+        "wrongColour": plots.WRONG_COLOUR,
         "sprite": f"data:image/png;base64,{base64.b64encode(sprite(images)).decode()}",
         "spriteColumns": SPRITE_COLUMNS,
     }
@@ -173,25 +174,27 @@ def nearest_images(inspected: Inspected) -> Part:
     features = activations.features(inspected.members, test.images[worst])
     neighbours, distances = embedding.nearest(features, training_features(inspected), NEIGHBOURS)
     rows, titles, colours, table = [], [], [], []
-    for index, near, far in zip(worst, neighbours, distances, strict=True):
+    for index, near, near_distances in zip(worst, neighbours, distances, strict=True):
         label, near_labels = test.labels[index], train.labels[near]
         predicted = CLASS_NAMES[inspected.predicted[index]]
         confidence = inspected.probabilities[index].max()
         names = [CLASS_NAMES[near_label] for near_label in near_labels]
         images = (test.images[index], *train.images[near])
         rows.append([image_grid.grey(image[..., 0]) for image in images])
-        titles.append([f"{predicted} {confidence:.0%}\ntrue: {CLASS_NAMES[label]}", *names])
+        titles.append([f"{predicted} {confidence:.1%}\ntrue: {CLASS_NAMES[label]}", *names])
         agrees = [False, *(near_labels == label)]
         colours.append([plots.CORRECT_COLOUR if same else plots.WRONG_COLOUR for same in agrees])
         mistake = (index, CLASS_NAMES[label], predicted, f"{confidence:.4f}")
         indices = inspected.train_indices[near]
-        for neighbour in zip(indices, names, map("{:.4g}".format, far), strict=True):
+        for neighbour in zip(indices, names, map("{:.4g}".format, near_distances), strict=True):
             table.append((*mistake, *neighbour))
     part.html.append(
         html_report.paragraph(
             f"For the {len(worst)} most confident mistakes, the closest training images by the "
-            "input of the last layer. If their labels agree with the prediction and they look like "
-            "the image, the label of the test image is often at fault."
+            "input of the last layer. They show what the network compares the image with. If they "
+            "look the same to you, too, the label of the test image is worth a look; but their "
+            "agreement with the prediction is no independent evidence, because the prediction "
+            "comes from the same numbers."
         )
     )
     part.figures["nearest_images"] = (

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ class Inspected:
         probabilities: calibrated class probabilities (N, 10) of the test images.
         predicted: predicted classes (N,) of the test images.
         mistakes: indices of the wrong predictions, the most confident first.
-        data_dir: folder with the data files, or None.
+        data_dir: folder with the data files; None to find or download them.
         folder: folder for the results.
     """
 
@@ -45,7 +45,7 @@ class Inspected:
     probabilities: np.ndarray
     predicted: np.ndarray
     mistakes: np.ndarray
-    data_dir: str | None
+    data_dir: str | Path | None
     folder: Path
 
 
@@ -70,14 +70,36 @@ class Part:
     results: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Network(NamedTuple):
+    """The network of a run.
+
+    Attributes:
+        config: content of config.json.
+        model: model of the run.
+        temperature: for metrics.calibrated(), fitted on the validation set.
+    """
+
+    config: dict[str, Any]
+    model: keras.Model
+    temperature: float
+
+
+def load_network(run: Path, data_dir: str | Path | None) -> tuple[Network, data.Dataset]:
+    """Return the network of a run, and the data set with its split. Raises: see inspect_run()."""
+    config = runs.load_evaluation_config(run)
+    model, dataset = runs.load_model(run), data.load_for_run(config, data_dir)
+    runs.check_fingerprint(run, dataset)
+    validation = dataset.validation
+    probabilities = class_probabilities(run, model, data.batches(validation, BATCH))
+    temperature = metrics.fit_temperature(validation.labels, probabilities)
+    return Network(config, model, temperature), dataset
+
+
 def load(run: Path, data_dir: str | None, folder: Path) -> Inspected:
     """Load a run and its data, and predict the test set. Raises: see inspect_run()."""
-    config = runs.load_evaluation_config(run)
-    model = runs.load_model(run)
-    members = activations.inspected_members(run, model)
-    dataset = data.load_for_run(config, data_dir)
+    (config, model, temperature), dataset = load_network(run, data_dir)
     print(f"Data: {dataset.source}")
-    runs.check_fingerprint(run, dataset)
+    members = activations.inspected_members(run, model)
     labels = dataset.test.labels
     counts = np.bincount(labels, minlength=len(CLASS_NAMES))
     if counts.min() < MIN_IMAGES:
@@ -85,16 +107,13 @@ def load(run: Path, data_dir: str | None, folder: Path) -> Inspected:
             f"too few test images of the class {CLASS_NAMES[counts.argmin()]}: {counts.min()}, "
             f"and an inspection needs {MIN_IMAGES}"
         )
+    data_dir = data.folder_for_run(config, data_dir)
     (_, train_labels, _, _), _ = data.read(data_dir)
     train_indices, _ = data.split_indices(
         train_labels, config["val_size"], config["limit"], config["seed"], config.get("fold")
     )
-    validation, test = (
-        class_probabilities(run, model, data.batches(part, BATCH))
-        for part in (dataset.validation, dataset.test)
-    )
-    temperature = metrics.fit_temperature(dataset.validation.labels, validation)
-    probabilities = metrics.calibrated(test, temperature)
+    outputs = class_probabilities(run, model, data.batches(dataset.test, BATCH))
+    probabilities = metrics.calibrated(outputs, temperature)
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     mistakes = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]

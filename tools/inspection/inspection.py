@@ -15,6 +15,16 @@ from tools.inspection import attention, examples, layers
 from tools.inspection.inspected import Inspected, Part, accuracy_of, load
 
 PAGE, RESULTS = "inspection.html", "inspection.json"
+# Files that not every inspection writes.
+NOT_ALWAYS = (
+    "figures/attribution_*.png",
+    "figures/feature_maps_*.png",
+    "figures/label_issues_*.png",
+    "figures/nearest_images.png",
+    "figures/patches*.png",
+    "tables/label_issues.csv",
+    "tables/nearest_images.csv",
+)
 PARTS: list[Callable[[Inspected], Part]] = [
     layers.filters,
     layers.feature_maps,
@@ -69,6 +79,11 @@ def inspect_run(
     with atomic_io.atomic_writes(folder) as temporary:
         write(temporary, inspected, parts)
         atomic_io.write_json(temporary / RESULTS, results)
+        written = {path.relative_to(temporary) for path in temporary.rglob("*")}
+    for pattern in NOT_ALWAYS:  # left by an inspection of another network, or with label issues
+        for path in folder.glob(pattern):
+            if path.relative_to(folder) not in written:
+                path.unlink()
     return results
 
 
@@ -113,5 +128,6 @@ def summary(inspected: Inspected) -> str:
         f"{inspected.model.name} with {inspected.model.count_params():,} parameters; test accuracy "
         f"{accuracy_of(inspected):.2%} (95 % confidence interval {low:.2%} to {high:.2%}), without "
         "test-time augmentation. Nothing on this page was used to train or to choose a network. "
-        "Confidences are calibrated. The folder tables has all numbers as CSV files."
+        "Confidences are calibrated. Images are drawn dark on white; the network gets them light "
+        "on black. The folder tables has all numbers as CSV files."
     )

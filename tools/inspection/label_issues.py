@@ -1,13 +1,16 @@
-"""Find images whose label is probably wrong, by confident learning.
+"""Find label issues, images whose label is probably wrong, by confident learning.
 
 Five networks are trained on four fifths of the training images each, so that every image is
-predicted by a network that was not trained on it. An image is an issue if another class is more
-probable than the class noise of the data set explains. Northcutt, Jiang and Chuang, "Confident
-Learning: Estimating Uncertainty in Dataset Labels", https://arxiv.org/abs/1911.00068
+predicted by a network that was not trained on it. From these predictions, the number of wrong
+labels is estimated for every pair of label and true class. That many images are issues: those for
+which the probability of the other class exceeds that of the label most. Northcutt, Jiang and
+Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+https://arxiv.org/abs/1911.00068
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from cleanlab.filter import find_label_issues
@@ -53,65 +56,69 @@ def label_issues(inspected: Inspected) -> Part:
         )
         for name, predictions in sets.items()
     }
-    part = Part("Labels that are probably wrong", [])
+    part = Part("Label issues", [])
     rows, counts = [], []
     for name, predictions in sets.items():
         found = issues[name]
-        suggested = predictions.probabilities.argmax(axis=1)
-        for index in found:
-            probabilities = predictions.probabilities[index]
-            rows.append(
-                (
-                    name,
-                    index,
-                    CLASS_NAMES[predictions.labels[index]],
-                    CLASS_NAMES[suggested[index]],
-                    f"{probabilities[predictions.labels[index]]:.4f}",
-                    f"{probabilities.max():.4f}",
-                )
-            )
-        part.figures[f"label_issues_{name}"] = (
-            gallery(predictions, found[: SHOWN_ROWS * SHOWN_COLUMNS], name),
-            f"The {name} images whose label the networks find least probable, and the class that "
-            "they predict.",
-        )
+        rows += [(name, *issue) for issue in details(predictions, found)]
         accuracy = metrics.accuracy(predictions.labels, predictions.probabilities)
         counts.append((name, f"{len(predictions.labels):,}", f"{accuracy:.2%}", f"{len(found):,}"))
+        if len(found):
+            part.figures[f"label_issues_{name}"] = (
+                gallery(predictions, found[: SHOWN_ROWS * SHOWN_COLUMNS], name),
+                f"The {name} images whose label is least probable, and the class that the networks "
+                "predict.",
+            )
     part.tables["label_issues"] = HEAD, rows
-    head = ("images", "number", "accuracy of the five networks", "doubtful labels")
+    head = ("images", "number", "accuracy of the five networks", "label issues")
     part.html = [
         html_report.paragraph(
             f"{FOLDS} networks of the recipe quick were trained on four fifths of the training "
             "images each. A training image is predicted by the network that was not trained on it, "
-            "a test image by all of them. Confident learning lists the images whose label is "
-            "probably wrong. The list also contains correct labels of images that look like "
-            "another class, so look at the images. All of them are in tables/label_issues.csv, "
-            "with their index in the file of the data set."
+            "a test image by all of them. Confident learning estimates how many labels of each "
+            "class are wrong, and lists the images that contradict their label most. The list also "
+            "contains correct labels of images that look like another class, so look at the "
+            "images. All of them are in tables/label_issues.csv, with their index in the file of "
+            "the data set."
         ),
         html_report.table(head, counts),
         html_report.paragraph(on_mistakes(inspected, issues["test"])),
     ]
     part.results["label_issues"] = {name: len(found) for name, found in issues.items()}
-    part.results["mistakes_with_doubtful_label"] = int(
+    part.results["mistakes_with_label_issue"] = int(
         np.isin(inspected.mistakes, issues["test"]).sum()
     )
     return part
 
 
+def details(predictions: Predictions, indices: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    """Yield the columns of HEAD after the first one for the images at these indices."""
+    suggested = predictions.probabilities.argmax(axis=1)
+    for index in indices:
+        label, probabilities = predictions.labels[index], predictions.probabilities[index]
+        yield (
+            index,
+            CLASS_NAMES[label],
+            CLASS_NAMES[suggested[index]],
+            f"{probabilities[label]:.4f}",
+            f"{probabilities.max():.4f}",
+        )
+
+
 def on_mistakes(inspected: Inspected, issues: np.ndarray) -> str:
-    """Return a sentence about the doubtful labels among the mistakes of the inspected network."""
+    """Return a sentence about the label issues among the mistakes of the inspected network."""
     mistakes, images = len(inspected.mistakes), len(inspected.predicted)
-    doubtful = int(np.isin(inspected.mistakes, issues).sum())
     if not mistakes:
         return "The inspected network makes no mistakes on the test set."
+    found = int(np.isin(inspected.mistakes, issues).sum())
     return (
-        f"{doubtful:,} of the {mistakes:,} mistakes of the inspected network on the test set "
-        f"({doubtful / mistakes:.0%}) have a doubtful label; of all test images, "
-        f"{len(issues) / images:.1%} have one. No image is left out of any score."
+        f"{found:,} of the {mistakes:,} mistakes of the inspected network on the test set "
+        f"({found / mistakes:.0%}) are label issues; so are {len(issues) / images:.1%} of all test "
+        "images. No image is left out of any score."
     )
 
 
-def out_of_fold_predictions(data_dir: str | None, folder: Path) -> dict[str, Predictions]:
+def out_of_fold_predictions(data_dir: str | Path | None, folder: Path) -> dict[str, Predictions]:
     """Return the predictions of the training and the test images by networks new to them.
 
     Finished networks in the folder are used again, and interrupted ones are resumed.
@@ -127,7 +134,7 @@ def out_of_fold_predictions(data_dir: str | None, folder: Path) -> dict[str, Pre
     probabilities = np.empty((len(labels), len(CLASS_NAMES)), np.float32)
     of_test = []
     for fold in range(FOLDS):
-        print(f"\nNetwork {fold + 1} of {FOLDS} for the search for wrong labels", flush=True)
+        print(f"\nNetwork {fold + 1} of {FOLDS} for the label issues", flush=True)
         config = TrainConfig(
             recipe="quick",
             val_size=1 / FOLDS,
@@ -138,6 +145,7 @@ def out_of_fold_predictions(data_dir: str | None, folder: Path) -> dict[str, Pre
         )
         run = train_or_resume(config)
         model, dataset = runs.load_model(run), data.load_for_run(runs.load_config(run), data_dir)
+        runs.check_fingerprint(run, dataset)  # of a run from an earlier inspection
         _, held_out = data.split_indices(labels, config.val_size, seed=config.seed, fold=fold)
         probabilities[held_out] = class_probabilities(
             run, model, data.batches(dataset.validation, BATCH)
@@ -152,7 +160,7 @@ def out_of_fold_predictions(data_dir: str | None, folder: Path) -> dict[str, Pre
 def gallery(predictions: Predictions, indices: np.ndarray, name: str) -> Figure:
     """Return the figure of images with their label and the predicted class."""
     rows, titles = [], []
-    for start in range(0, max(len(indices), 1), SHOWN_COLUMNS):
+    for start in range(0, len(indices), SHOWN_COLUMNS):
         selected = indices[start : start + SHOWN_COLUMNS]
         rows.append([image_grid.grey(predictions.images[index, ..., 0]) for index in selected])
         titles.append(
@@ -164,6 +172,6 @@ def gallery(predictions: Predictions, indices: np.ndarray, name: str) -> Figure:
             ]
         )
     return image_grid.grid(
-        rows, f"Probably wrong labels of {name} images, with the prediction below the label",
+        rows, f"Label issues among the {name} images, with the prediction below the label",
         titles=titles, cell_size=1.3,
     )  # fmt: skip

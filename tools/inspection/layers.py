@@ -34,14 +34,15 @@ def filters(inspected: Inspected) -> Part:
                 "its kernel. For the later convolutions, patches show what a channel reacts to: "
                 f"the places with its highest output among {SAMPLE:,} test images, one per image. "
                 "A patch is as large as the receptive field, the pixels on which the output "
-                "depends; bluish pixels are outside the image. The channels are those whose mean "
+                "depends; bluish pixels are outside the field or the image. The channels are those "
+                "whose mean "
                 f"output differs most between the classes. {of_ensemble(inspected)}"
             )
         ],
     )
     part.figures["filters"] = (
         kernels(member.convolutions[first], first + 1),
-        "The kernels of the first convolution on one scale: red is positive, blue is negative.",
+        f"The kernels of convolution {first + 1} on one scale: red is positive, blue is negative.",
     )
     test = inspected.dataset.test
     images, labels = test.images[:SAMPLE], test.labels[:SAMPLE]
@@ -59,8 +60,7 @@ def filters(inspected: Inspected) -> Part:
                     for image, row, column in zip(*places, strict=True)
                 ]
             )
-            size = min(field.size, images.shape[1])
-            row_labels.append(f"{index + 1}  {layer.name}\nfield {size} × {size}")
+            row_labels.append(f"{index + 1}  {layer.name}\nfield {field.size} × {field.size}")
             titles.append(
                 [
                     f"channel {channel}" if position == 0 else ""

@@ -4,35 +4,19 @@ import datetime
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import keras
 import numpy as np
 
 import data
 from fmnist import runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from fmnist.networks import class_probabilities, predict
+from fmnist.networks import predict
 from fmnist.progress import track
 from tools.inspection import robustness_figures
+from tools.inspection.inspected import Network, load_network
 from tools.inspection.robustness_report import mean_errors, write
-
-BATCH = 250  # images
-
-
-class Network(NamedTuple):
-    """A network whose robustness is measured.
-
-    Attributes:
-        config: content of config.json.
-        model: model of the run.
-        temperature: for calibrated(), fitted on the validation set of the run.
-    """
-
-    config: dict[str, Any]
-    model: keras.Model
-    temperature: float
 
 
 def measure(
@@ -66,7 +50,8 @@ def measure(
     """
     networks = {}
     for label, run in labels_of(run_dirs).items():
-        networks[label], test = load(run, data_dir)
+        networks[label], dataset = load_network(run, data_dir)
+    test = dataset.test
     scores = {label: {name: [] for name in CORRUPTIONS} for label in networks}
     clean = {label: score(network, test) for label, network in networks.items()}
     shown = robustness_figures.example_indices(test.labels)
@@ -107,17 +92,6 @@ def labels_of(run_dirs: Sequence[Path]) -> dict[str, Path]:
         labels = ["/".join(path.parts[-length:]) for path in given]
         if len(set(labels)) == len(labels):
             return dict(zip(labels, given.values(), strict=True))
-
-
-def load(run: Path, data_dir: str | Path | None) -> tuple[Network, data.Part]:
-    """Return the network of a run and the test set. Raises DataError and RunError."""
-    config = runs.load_evaluation_config(run)
-    model, dataset = runs.load_model(run), data.load_for_run(config, data_dir)
-    runs.check_fingerprint(run, dataset)
-    validation = dataset.validation
-    probabilities = class_probabilities(run, model, data.batches(validation, BATCH))
-    temperature = metrics.fit_temperature(validation.labels, probabilities)
-    return Network(config, model, temperature), dataset.test
 
 
 def score(network: Network, part: data.Part) -> dict[str, float]:

@@ -35,9 +35,7 @@ def test_class_activation_uses_the_last_fine_feature_maps():
         ("allconv_cnn", 7, 64), ("deep_cnn", 7, 64), ("mobilenet", 8, 144),
     ):  # fmt: skip
         outputs = members(build_model(name))[0](IMAGES)
-        assert attribution.cam_activation(outputs.activations).shape[1:] == (
-            height, height, channels
-        )  # fmt: skip
+        assert outputs.activation.shape[1:] == (height, height, channels)
 
 
 def test_grad_cam_of_a_known_network_is_the_weighted_sum_of_its_feature_maps():

@@ -60,6 +60,14 @@ def test_a_comparison_without_the_weights_of_two_networks_has_no_figure(rows, tm
     assert comparison.attention_figure(tmp_path, [rows[0], baseline], None) == {}
 
 
+def test_a_corrupt_network_does_not_prevent_the_other_results(rows, tmp_path, capsys):
+    (tmp_path / "gap_cnn-3/model.keras").write_bytes(b"truncated")
+    assert comparison.attention_figure(tmp_path, rows, None) == {}
+    output = capsys.readouterr().out
+    assert output.startswith("warning: no figure of where two networks look: ")
+    assert str(tmp_path / "gap_cnn-3/model.keras") in output
+
+
 def test_the_best_is_compared_with_the_classic_recipe_or_else_the_second():
     best, second, classic = ({"name": name} for name in ("best", "quick", "classic"))
     assert figures.compared_pair([best, second, classic]) == (best, classic)

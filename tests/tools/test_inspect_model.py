@@ -40,7 +40,10 @@ def run(synthetic_dataset, tmp_path):
     """Return a copy of a run that is trained once for all tests."""
     runs_dir = tmp_path.parent / "inspected"
     if not runs_dir.exists():
-        options = ["--val-size", "100", "--epochs", "2", "--model", "gap_cnn", "--width", "0.25"]
+        options = [
+            *("--val-size", "100", "--epochs", "3", "--batch-size", "50"),
+            *("--model", "dropout_cnn", "--width", "0.25"),
+        ]
         assert (
             train_cnn.main([*OPTIONS, *options, "--runs-dir", str(runs_dir), "--name", "run"]) == 0
         )
@@ -207,19 +210,17 @@ def test_feature_maps_show_the_outputs_of_the_layers_in_order(loaded):
     drawn, test = cells(figure), loaded.dataset.test
     member = loaded.members[0]
     chosen = layers.chosen_channels(member, test.images[:60], test.labels[:60])
-    of_class = np.flatnonzero(test.labels == 4)
-    shown = of_class[np.argmax(loaded.predicted[of_class] == 4)]
-    outputs = member(test.images[shown : shown + 1]).convolutions
+    shown = []
+    for label in range(10):
+        of_class = np.flatnonzero(test.labels == label)
+        shown.append(of_class[np.argmax(loaded.predicted[of_class] == label)])
+    outputs = member(test.images[shown]).convolutions  # with ReLU
     for layer, (channels, output) in enumerate(zip(chosen, outputs, strict=True)):
-        for position, channel in enumerate(channels):
+        values = output.numpy()[..., channels]
+        for position in range(len(channels)):
             row = 1 + layers.CHANNELS * layer + position
-            image = drawn[10 * row + 4]
-            values = output[0, ..., channel].numpy()
-            # Red exceeds blue where a signed output is positive.
-            np.testing.assert_array_equal(
-                (image[..., 0] > image[..., 2])[np.abs(values) > 0.2 * np.abs(values).max()],
-                (values > 0)[np.abs(values) > 0.2 * np.abs(values).max()],
-            )
+            expected = image_grid.positive(values[4, ..., position], values.max())
+            np.testing.assert_allclose(drawn[10 * row + 4], expected, atol=1e-2)
 
 
 def test_the_kernels_are_drawn_in_their_order(loaded):
@@ -384,7 +385,7 @@ def test_label_issues_are_found_and_the_networks_are_trained_once(run, monkeypat
 
     small = TrainConfig(
         model="dropout_cnn", recipe="classic", optimizer="adam", learning_rate=0.003,
-        schedule="constant", dropout=0.0, prune_every=1, epochs=6, batch_size=50, val_size=100,
+        schedule="constant", dropout=0.0, prune_every=1, epochs=2, batch_size=50, val_size=100,
     ).to_record()  # fmt: skip
     monkeypatch.setattr(
         label_issues,
@@ -423,11 +424,11 @@ def test_the_sprite_contains_every_image():
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_map_shows_the_image_under_the_pointer(run, browser):
+def test_the_map_shows_the_image_under_the_pointer(browser, run):
     assert inspect_model.main([str(run)]) == 0
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     problems, requests = [], []
-    page.on("pageerror", problems.append)
+    page.on("pageerror", lambda error: problems.append(error))
     page.on("request", lambda request: requests.append(request.url))
     page.goto((run / "inspection/inspection.html").as_uri())
     canvas = page.locator("#map-points")

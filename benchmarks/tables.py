@@ -124,7 +124,7 @@ def inspection_costs(inspected: dict[str, dict[str, Any]]) -> str:
         for of_run in inspected.values():
             cost = of_run["costs"].get(title)
             text = (
-                f"{cost['seconds']:.1f} s, {cost['peak_memory_mb'] / 1000:.1f} GB" if cost else "–"
+                f"{cost['seconds']:.1f} s, {cost['peak_memory_mb'] / 1024:.1f} GB" if cost else "–"
             )
             cells.append(text)
         rows.append(cells)
@@ -162,21 +162,21 @@ def pair_table(of_run: dict[str, Any]) -> str:
 
 
 def label_table(of_run: dict[str, Any]) -> str:
-    """Return the table of the doubtful labels, and of the mistakes on images with such labels."""
+    """Return the table of the label issues, and of the mistakes among them."""
     shapes = [source.FILES[f"{name}-labels-idx1-ubyte"].shape[0] for name in ("train", "t10k")]
     counts = {
         "training images": (shapes[0], of_run["label_issues"]["training"]),
         "test images": (shapes[1], of_run["label_issues"]["test"]),
         "mistakes of `best` on test images": (
             of_run["mistakes"],
-            of_run["mistakes_with_doubtful_label"],
+            of_run["mistakes_with_label_issue"],
         ),
     }
     rows = [
-        [name, f"{number:,}", f"{doubtful:,}", f"{doubtful / number:.1%}"]
-        for name, (number, doubtful) in counts.items()
+        [name, f"{number:,}", f"{issues:,}", f"{issues / number:.1%}"]
+        for name, (number, issues) in counts.items()
     ]
-    return markdown(["", "number", "with a doubtful label", "fraction"], rows)
+    return markdown(["", "number", "label issues", "fraction"], rows)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

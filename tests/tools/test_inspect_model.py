@@ -289,8 +289,8 @@ def test_a_set_without_label_issues_has_no_figure(loaded, monkeypatch):
     assert part.tables["label_issues"][1] == [
         ("test", 3, source.CLASS_NAMES[test.labels[3]], other, "0.0100", "0.9100")
     ]
-    doubtful = int(3 in loaded.mistakes)
-    assert part.results["mistakes_with_label_issue"] == doubtful
+    expected = int(3 in loaded.mistakes)
+    assert part.results["mistakes_with_label_issue"] == expected
 
 
 def test_the_networks_of_the_project_are_not_written_to(tmp_path):

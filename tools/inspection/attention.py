@@ -108,10 +108,10 @@ def attribution_figure(inspected: Inspected, indices: np.ndarray, title: str) ->
             row_labels.append(f"{name},\n{described}" if len(explained) > 1 else name)
     confidences = inspected.probabilities[indices].max(axis=1)
     texts, colours = [], []
-    for label, guess, confidence in zip(labels, predicted, confidences, strict=True):
-        right = label == guess
+    for label, prediction, confidence in zip(labels, predicted, confidences, strict=True):
+        right = label == prediction
         texts.append(
-            f"{CLASS_NAMES[guess]} {confidence:.1%}"
+            f"{CLASS_NAMES[prediction]} {confidence:.1%}"
             + ("" if right else f"\ntrue: {CLASS_NAMES[label]}")
         )
         colours.append(CORRECT_COLOUR if right else WRONG_COLOUR)

@@ -66,8 +66,13 @@ def embedding_maps(inspected: Inspected) -> Part:
     part.tables["embedding"] = (
         ("test_index", "label", "predicted", "pca_x", "pca_y", "tsne_x", "tsne_y"),
         [
-            (index, CLASS_NAMES[label], CLASS_NAMES[guess], *(f"{value:.4g}" for value in place))
-            for index, (label, guess, place) in enumerate(
+            (
+                index,
+                CLASS_NAMES[label],
+                CLASS_NAMES[prediction],
+                *(f"{value:.4g}" for value in place),
+            )
+            for index, (label, prediction, place) in enumerate(
                 zip(labels, predicted, np.hstack(list(points.values())), strict=True)
             )
         ],

@@ -34,9 +34,9 @@ def filters(inspected: Inspected) -> Part:
                 "its kernel. For the later convolutions, patches show what a channel reacts to: "
                 f"the places with its highest output among {SAMPLE:,} test images, one per image. "
                 "A patch is as large as the receptive field, the pixels on which the output "
-                "depends; bluish pixels are outside the field or the image. The channels are those "
-                "whose mean "
-                f"output differs most between the classes. {of_ensemble(inspected)}"
+                "depends; bluish pixels are outside the field or the image. The channels are "
+                "those whose mean output differs most between the classes. "
+                f"{of_ensemble(inspected)}"
             )
         ],
     )

@@ -22,7 +22,7 @@ help:
 	@echo
 	@echo "make train            train the default network (about one minute)"
 	@echo "make evaluate         evaluate the newest run on the test set and plot the results"
-	@echo "make inspect          look inside the newest run: filters, attention, embedding"
+	@echo "make inspect          look inside the newest run: filters, feature maps, mistakes"
 	@echo "make explore          analyse the data set and plot the results"
 	@echo "make compare          train and compare all networks, recipes and baselines (hours)"
 	@echo "make tune             search for better hyperparameters"
@@ -31,7 +31,7 @@ help:
 	@echo "make export           export the newest run to SavedModel, ONNX and LiteRT"
 	@echo "make test             run the tests (about 7 minutes)"
 	@echo "make test-old-keras   test that Keras 3.10 opens what is saved (installs it first)"
-	@echo "make test-notebook    run docs/tutorial.ipynb (3 minutes)"
+	@echo "make test-notebook    run docs/tutorial.ipynb (about a minute)"
 	@echo "make lint             check style and formatting with Ruff"
 	@echo "make resolve          check that all packages exist for Linux, Windows and macOS"
 	@echo "make bench            compare the training speed with plain Keras (under 10 minutes)"

@@ -95,7 +95,7 @@ def inspection_table(inspected: dict[str, dict[str, Any]]) -> str:
     rows = [
         ["test accuracy", *(f"{of_run['accuracy']:.2%}" for of_run in inspected.values())],
         [
-            "empty Grad-CAM maps",
+            "empty Grad-CAM maps, of 500",
             *(f"{of_run['empty_grad_cam']:.0%}" for of_run in inspected.values()),
         ],
     ]
@@ -137,13 +137,20 @@ def class_table(of_run: dict[str, Any]) -> str:
         [
             name,
             *(f"{of_run['per_class'][name][key]:.1%}" for key in ("precision", "recall")),
-            f"{of_run['per_class'][name]['roc_auc']:.4f}",
+            f"{of_run['per_class'][name]['average_precision']:.3f}",
             f"{purity:.1%}",
             f"{of_run['neighbour_purity_of_pixels'][name]:.1%}",
         ]
         for name, purity in of_run["neighbour_purity"].items()
     ]
-    head = ["class", "precision", "recall", "ROC AUC", "purity of features", "purity of pixels"]
+    head = [
+        "class",
+        "precision",
+        "recall",
+        "average precision",
+        "purity of features",
+        "purity of pixels",
+    ]
     return markdown(head, rows)
 
 
@@ -158,7 +165,10 @@ def pair_table(of_run: dict[str, Any]) -> str:
         ]
         for pair in of_run["confused_pairs"]
     ]
-    return markdown(["classes", "mistakes", "by true class", "fraction of all mistakes"], rows)
+    return markdown(
+        ["classes", "mistakes", "first as second + second as first", "fraction of all mistakes"],
+        rows,
+    )
 
 
 def label_table(of_run: dict[str, Any]) -> str:

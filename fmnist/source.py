@@ -111,13 +111,13 @@ def split_sizes(
             raise DataError("--fold and --limit exclude each other; leave one out")
         if available % validation:
             raise DataError(
-                f"--fold needs a --val-size that divides {available} into equal folds, for example "
-                f"0.2; {validation} does not"
+                f"--fold needs a --val-size that divides {available:,} into equal folds, for "
+                f"example 0.2; {validation:,} does not"
             )
         if not 0 <= fold < available // validation:
             raise DataError(
                 f"--fold must be at least 0 and below {available // validation}, the number of "
-                f"folds of {validation} images, not {fold}"
+                f"folds of {validation:,} images, not {fold}"
             )
     return total - validation, validation
 

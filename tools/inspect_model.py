@@ -1,7 +1,7 @@
 """Look inside a trained network: what it learned, where it looks, and where it fails.
 
     python -m tools.inspect_model                   newest finished run, else pretrained/best
-    python -m tools.inspect_model runs/my_run       this run, in one or two minutes
+    python -m tools.inspect_model runs/my_run       this run, in about a minute
     python -m tools.inspect_model --label-issues    also find labels that are probably wrong
     python -m tools.inspect_model RUN OTHER --robustness
                                                     compare the accuracy on corrupted test images
@@ -101,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"Saved {page}, figures/ and tables/")
         print(f"Next: open {page} in a browser")
 
-    return cli.exit_code("inspect_model.py", work, cli.INTERRUPTED)
+    # Only the networks that are trained for the label issues are kept.
+    interrupted = cli.INTERRUPTED if options.label_issues else None
+    return cli.exit_code("inspect_model.py", work, interrupted)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,11 @@ CAPTIONS = {
     "directions together, and the first mistakes in each direction with their confidence.",
     "roc_and_precision_recall": "ROC curves and precision-recall curves of every class against the "
     "rest on the test set. The false positive rate is logarithmic, and recall and precision start "
-    "above 0, because the curves would otherwise lie in a corner.",
+    "above 0, because the curves would otherwise lie in a corner. The areas are those with linear "
+    "axes from 0.",
     "confidence_by_class": "Accuracy and number of test images by predicted class and confidence. "
-    "The colour shows where the network is overconfident (red) or underconfident (blue). Bins with "
-    "fewer than 20 images are empty.",
+    "The colour shows where the network is overconfident (red) or underconfident (blue), up to "
+    "0.2. Bins with fewer than 20 images are empty.",
 }
 
 

@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import os
 import subprocess
@@ -47,10 +48,13 @@ def test_text_is_not_interpreted_as_markup(text):
         Figure().text(0, 0, text, parse_math=True).figure.savefig(io.BytesIO())
 
 
+INLINE = "module://matplotlib_inline.backend_inline"  # the backend of notebooks
+
+
 @pytest.mark.parametrize(
     "backend, remaining",
     [
-        ("module://matplotlib_inline.backend_inline", None),
+        (INLINE, INLINE if importlib.util.find_spec("matplotlib_inline") else None),
         ("unknown", None),
         ("module://not_installed", "module://not_installed"),
         ("tkagg", "tkagg"),

@@ -41,7 +41,8 @@ def class_activation(inspected: Inspected) -> Part:
                 "maps allow. Integrated gradients divide the difference from a black image among "
                 "the pixels: red pixels raise the output, blue pixels lower it. Grad-CAM uses the "
                 "mean gradient of each feature map, which fails for networks that weight every "
-                f"position differently; its map is empty for {empty:.0%} of the test images. "
+                f"position differently; its map is empty for {empty:.0%} of the first "
+                f"{EMPTY_SAMPLE} test images. "
                 "HiResCAM uses the gradient of every position; it is exact directly before a "
                 "linear classifier, and an approximation elsewhere."
             ),

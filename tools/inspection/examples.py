@@ -140,7 +140,7 @@ def classes(inspected: Inspected) -> Part:
     rows = [
         (
             name,
-            *(f"{scores[name][key]:.4g}" for key in head[1:-1]),
+            *(f"{scores[name][key]:.4f}" for key in head[1:-1]),
             f"{scores[name]['support']:.0f}",
         )
         for name in CLASS_NAMES
@@ -148,7 +148,17 @@ def classes(inspected: Inspected) -> Part:
     pair_head = ("class", "other_class", "as_other_class", "other_as_class", "fraction_of_mistakes")
     return Part(
         "Classes",
-        [html_report.table(head, rows)],
+        [
+            html_report.paragraph(
+                "ROC AUC is the area under the ROC curve of a class against the rest. It is near 1 "
+                "for every class, because most images belong to other classes; the average "
+                "precision shows the differences better."
+            ),
+            html_report.table(
+                ("class", "precision", "recall", "F1", "ROC AUC", "average precision", "images"),
+                rows,
+            ),
+        ],
         {name: (figure, report.CAPTIONS[name]) for name, figure in figures.items()},
         results={"confused_pairs": pairs, "per_class": scores},
         tables={

@@ -116,7 +116,7 @@ def write(folder: Path, inspected: Inspected, parts: list[Part]) -> None:
         for name, (head, rows) in part.tables.items():
             with open(folder / f"tables/{name}.csv", "w", newline="", encoding="utf-8") as stream:
                 csv.writer(stream).writerows([head, *rows])
-    title = f"Inside {inspected.run.name}"
+    title = f"Inside the run {inspected.run.name}"
     html_report.save_page(folder / PAGE, title, summary(inspected), *elements)
 
 
@@ -127,7 +127,7 @@ def summary(inspected: Inspected) -> str:
     return html_report.paragraph(
         f"{inspected.model.name} with {inspected.model.count_params():,} parameters; test accuracy "
         f"{accuracy_of(inspected):.2%} (95 % confidence interval {low:.2%} to {high:.2%}), without "
-        "test-time augmentation. Nothing on this page was used to train or to choose a network. "
+        "test-time augmentation. No test image was used to train or to choose the network. "
         "Confidences are calibrated. Images are drawn dark on white; the network gets them light "
         "on black. The folder tables has all numbers as CSV files."
     )

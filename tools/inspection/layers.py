@@ -31,8 +31,9 @@ def filters(inspected: Inspected) -> Part:
         [
             html_report.paragraph(
                 "A channel of the first convolution multiplies every small patch of the image by "
-                "its kernel. For the later convolutions, patches show what a channel reacts to: "
-                f"the places with its highest output among {SAMPLE:,} test images, one per image. "
+                "its kernel and adds up the products. For the later convolutions, patches show "
+                "what a channel reacts to: the places with its highest output among "
+                f"{SAMPLE:,} test images, one per image. "
                 "A patch is as large as the receptive field, the pixels on which the output "
                 "depends; bluish pixels are outside the field or the image. The channels are "
                 "those whose mean output differs most between the classes. "
@@ -145,9 +146,8 @@ def feature_maps(inspected: Inspected) -> Part:
             html_report.paragraph(
                 "The output of every convolution for one image of each class: the channels whose "
                 "mean output differs most between the classes. All maps of a convolution share one "
-                "scale. With negative outputs (red is positive, blue is negative), batch "
-                "normalisation or an activation function follows; otherwise the activation "
-                "function is part of the convolution (yellow is high, violet is zero). "
+                "scale. If a convolution includes its activation function, yellow is high and "
+                "violet is zero; otherwise red is positive and blue is negative. "
                 f"{of_ensemble(inspected)}"
             )
         ],

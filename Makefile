@@ -29,7 +29,7 @@ help:
 	@echo "make predict          classify pictures: make predict ARGS=shoe.jpg"
 	@echo "make serve            serve a web page and a REST API at http://127.0.0.1:8000"
 	@echo "make export           export the newest run to SavedModel, ONNX and LiteRT"
-	@echo "make test             run the tests (about 7 minutes)"
+	@echo "make test             run the tests (about 8 minutes)"
 	@echo "make test-old-keras   test that Keras 3.10 opens what is saved (installs it first)"
 	@echo "make test-notebook    run docs/tutorial.ipynb (about a minute)"
 	@echo "make lint             check style and formatting with Ruff"

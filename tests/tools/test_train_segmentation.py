@@ -26,7 +26,7 @@ def test_the_trained_network_is_loaded_and_finds_items(
 ):
     monkeypatch.setattr(training, "RELIABLE", 0.0)
     output = tmp_path / "new/model.keras"
-    command = [str(photos), "--output", str(output), "--pictures", "640", "--epochs", "2"]
+    command = [str(photos), "--output", str(output), "--pictures", "640", "--epochs", "4"]
     assert train_segmentation.main([*command, "--rounds", "1"]) == 0
     assert "14 photographs with a reliable mask" in capsys.readouterr().out
     segment = segmentation.load(output.parent)

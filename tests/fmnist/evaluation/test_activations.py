@@ -88,7 +88,8 @@ def test_a_position_depends_on_exactly_the_pixels_of_its_receptive_field(name):
     """Maximum pooling and ReLU hide pixels, so the gradients of several images are combined."""
     member = activations.inspected_members(RUN, build_model(name, width=0.5))[0]
     images = tf.constant(np.random.default_rng(1).random((16, 28, 28, 1), np.float32))
-    for index, field in enumerate(member.receptive_fields):
+    fields = list(enumerate(member.receptive_fields))
+    for index, field in fields[:: 7 if name == "mobilenet" else 1]:
         with tf.GradientTape() as tape:
             tape.watch(images)
             output = member(images).convolutions[index]

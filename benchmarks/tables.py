@@ -100,13 +100,13 @@ def inspection_table(inspected: dict[str, dict[str, Any]]) -> str:
         ],
     ]
     for method in methods:
-        for which in methods[method]:
+        for kernels in methods[method]:
             similarities = (
-                of_run["randomisation_check"][method][which] for of_run in inspected.values()
+                of_run["randomisation_check"][method][kernels] for of_run in inspected.values()
             )
             rows.append(
                 [
-                    f"similarity, {method}, random {which}",
+                    f"similarity, {method}, random {kernels}",
                     *(f"{value:.2f}" for value in similarities),
                 ]
             )
@@ -123,10 +123,11 @@ def inspection_costs(inspected: dict[str, dict[str, Any]]) -> str:
         cells = [title]
         for of_run in inspected.values():
             cost = of_run["costs"].get(title)
-            text = (
-                f"{cost['seconds']:.1f} s, {cost['peak_memory_mb'] / 1024:.1f} GB" if cost else "–"
-            )
-            cells.append(text)
+            if cost:
+                gigabytes = cost["peak_memory_mb"] / 1024
+                cells.append(f"{cost['seconds']:.1f} s, {gigabytes:.1f} GB")
+            else:
+                cells.append("–")
         rows.append(cells)
     return markdown(["part", *inspected], rows)
 

@@ -124,7 +124,6 @@ def grid(
                 label_width + 0.05, top + cell_size / 2, row_labels[index],
                 fontsize=TITLE_SIZE, ha="right", va="center",
             )  # fmt: skip
-    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     axes.axis("off")
     axes.text(width / 2, 0.1, title, fontsize=12, ha="center", va="top")
     if colour_bar:
@@ -133,5 +132,5 @@ def grid(
         axes.imshow(colour_map(np.linspace(0, 1, 256))[None], extent=bar, aspect="auto")
         for x, text, side in ((bar[0] - 0.08, low, "right"), (bar[1] + 0.08, high, "left")):
             axes.text(x, height - 0.225, text, fontsize=TITLE_SIZE, ha=side, va="center")
-    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     return figure

@@ -267,9 +267,8 @@ def strongest_patches(
             chosen = output.numpy()[..., channels[layer]]
             flat = chosen.reshape(len(chosen), -1, chosen.shape[-1])
             strengths[layer].append(flat.max(axis=1))
-            positions[layer].append(flat.argmax(axis=1))
-            width = chosen.shape[2]
-            positions[layer][-1] = np.stack(np.divmod(positions[layer][-1], width), axis=-1)
+            rows_and_columns = np.divmod(flat.argmax(axis=1), chosen.shape[2])
+            positions[layer].append(np.stack(rows_and_columns, axis=-1))
     patches = []
     for layer, indices in enumerate(channels):
         strength = np.concatenate(strengths[layer]).T  # (C, N)

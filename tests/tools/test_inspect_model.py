@@ -19,7 +19,7 @@ from model import MODELS, build_model
 from tests import ROOT
 from tests.synthetic_data import OPTIONS, TEST, TRAIN, make_arrays, write_dataset
 from tools import inspect_model
-from tools.inspection import attention, examples, inspected, inspection, layers
+from tools.inspection import attribution_maps, examples, inspected, inspection, layers
 
 FIGURES = {
     "attribution_correct",
@@ -118,7 +118,7 @@ def test_every_network_can_be_inspected(run, name, monkeypatch, tmp_path):
     assert drawn.keys() >= {"filters", "patches", "feature_maps"}
     assert ("feature_maps_2" in drawn) == ("patches_2" in drawn) == (name == "mobilenet")
     if name == "ensemble":
-        part = attention.class_activation(loaded)
+        part = attribution_maps.class_activation(loaded)
         assert "attribution_mistakes" in part.figures
         assert part.results["randomisation_check"].keys() == {*attribution.METHODS}
         assert examples.nearest_images(loaded).figures
@@ -179,7 +179,7 @@ def test_the_data_folder_of_the_run_is_used(run, synthetic_data_dir, tmp_path, m
 
 def test_the_rows_of_the_attribution_figures_are_methods_and_classes(loaded):
     indices = loaded.mistakes[:2]
-    figure = attention.attribution_figure(loaded, indices, "Mistakes")
+    figure = attribution_maps.attribution_figure(loaded, indices, "Mistakes")
     test = loaded.dataset.test
     images, labels = test.images[indices], test.labels[indices]
     drawn = cells(figure)
@@ -188,7 +188,7 @@ def test_the_rows_of_the_attribution_figures_are_methods_and_classes(loaded):
     for number, (name, method) in enumerate(attribution.METHODS.items()):
         maps = [method(loaded.members, images, loaded.predicted[indices])[1],
                 method(loaded.members, images, labels)[1]]  # fmt: skip
-        limit = np.quantile(np.abs(maps), attention.LIMIT_QUANTILE)
+        limit = np.quantile(np.abs(maps), attribution_maps.LIMIT_QUANTILE)
         for row, values in enumerate(maps):
             expected = image_grid.overlay(
                 images[1, ..., 0], values, limit, name == "integrated gradients"
@@ -203,7 +203,7 @@ def test_the_fraction_of_empty_maps_is_counted(loaded, monkeypatch):
     maps = np.ones((len(loaded.predicted), 28, 28))
     maps[::4] = 0
     monkeypatch.setattr(attribution, "grad_cam", lambda members, images, classes: maps)
-    assert attention.empty_maps(loaded) == 0.25
+    assert attribution_maps.empty_maps(loaded) == 0.25
 
 
 def test_feature_maps_show_the_outputs_of_the_layers_in_order(loaded):

@@ -93,12 +93,12 @@ def compare(
         results.sort(key=lambda result: result["settings"]["seed"])
     (*_, labels), _ = source.find(given.get("data_dir"))
     rows = summary.summarise(finished, np.frombuffer(labels, np.uint8))
-    summary.write(folder, rows, attention_figure(folder, rows, given.get("data_dir")))
+    summary.write(folder, rows, class_activation_figure(folder, rows, given.get("data_dir")))
     print(f"\n{summary.verdict(rows)}")
     return failures
 
 
-def attention_figure(
+def class_activation_figure(
     folder: Path, rows: list[dict[str, Any]], data_dir: str | None
 ) -> dict[str, Figure]:
     """Return the figure of where two networks look, if the weights of two networks exist."""
@@ -110,14 +110,14 @@ def attention_figure(
     if len(networks) < 2:
         return {}
     runtime.configure_tensorflow(concurrent_operations=2)
-    from tools.comparison import attention
+    from tools.comparison import class_activation
 
     try:
-        figure = attention.attention(folder, *figures.compared_pair(networks), data_dir)
+        figure = class_activation.draw(folder, *figures.compared_pair(networks), data_dir)
     except cli.UserError as error:  # must not prevent the other results
         print(f"warning: no figure of where two networks look: {error}")
         return {}
-    return {"attention": figure} if figure else {}
+    return {"class_activation": figure} if figure else {}
 
 
 def run_all(

@@ -32,9 +32,10 @@ CAPTIONS = {
     "test set, as means over the seeds.",
     "without": "Validation accuracy of networks with and without one component. Error bars are "
     "standard deviations over the seeds.",
-    "attention": "Class activation maps (HiResCAM) of two networks for test images that only one "
-    "of them classifies correctly. Yellow to red marks what raises the output for the predicted "
-    "class, whose name is blue if it is correct and red if not. Every map has its own scale.",
+    "class_activation": "Class activation maps (HiResCAM) of two networks for test images that "
+    "only one of them classifies correctly. Yellow to red marks what raises the output for the "
+    "predicted class, whose name is blue if it is correct and red if not. Every map has its own "
+    "scale.",
     "depth": "Training and validation accuracy of gap_cnn by number of convolutions. Error bars "
     "are standard deviations over the seeds.",
 }

@@ -11,7 +11,7 @@ from typing import Any
 from fmnist import atomic_io, html_report, runs, runtime
 from fmnist.evaluation import metrics
 from fmnist.figure_style import default_style
-from tools.inspection import attention, examples, layers
+from tools.inspection import attribution_maps, examples, layers
 from tools.inspection.inspected import Inspected, Part, accuracy_of, load
 
 PAGE, RESULTS = "inspection.html", "inspection.json"
@@ -28,7 +28,7 @@ NOT_ALWAYS = (
 PARTS: list[Callable[[Inspected], Part]] = [
     layers.filters,
     layers.feature_maps,
-    attention.class_activation,
+    attribution_maps.class_activation,
     examples.embedding_maps,
     examples.classes,
     examples.nearest_images,

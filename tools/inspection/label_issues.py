@@ -69,6 +69,7 @@ def label_issues(inspected: Inspected) -> Part:
                 f"The {name} images whose label is least probable, and the class that the networks "
                 "predict.",
             )
+    on_issues = int(np.isin(inspected.mistakes, issues["test"]).sum())
     part.tables["label_issues"] = HEAD, rows
     head = ("images", "number", "accuracy of the five networks", "label issues")
     part.html = [
@@ -82,12 +83,10 @@ def label_issues(inspected: Inspected) -> Part:
             "the data set."
         ),
         html_report.table(head, counts),
-        html_report.paragraph(on_mistakes(inspected, issues["test"])),
+        html_report.paragraph(on_mistakes(inspected, on_issues, len(issues["test"]))),
     ]
     part.results["label_issues"] = {name: len(found) for name, found in issues.items()}
-    part.results["mistakes_with_label_issue"] = int(
-        np.isin(inspected.mistakes, issues["test"]).sum()
-    )
+    part.results["mistakes_with_label_issue"] = on_issues
     return part
 
 
@@ -105,15 +104,20 @@ def details(predictions: Predictions, indices: np.ndarray) -> Iterator[tuple[Any
         )
 
 
-def on_mistakes(inspected: Inspected, issues: np.ndarray) -> str:
-    """Return a sentence about the label issues among the mistakes of the inspected network."""
+def on_mistakes(inspected: Inspected, on_issues: int, issues: int) -> str:
+    """Return a sentence about the label issues among the mistakes of the inspected network.
+
+    Args:
+        inspected: the run.
+        on_issues: number of mistakes that are label issues.
+        issues: number of label issues among the test images.
+    """
     mistakes, images = len(inspected.mistakes), len(inspected.predicted)
     if not mistakes:
         return "The inspected network makes no mistakes on the test set."
-    found = int(np.isin(inspected.mistakes, issues).sum())
     return (
-        f"{found:,} of the {mistakes:,} mistakes of the inspected network on the test set "
-        f"({found / mistakes:.0%}) are label issues; so are {len(issues) / images:.1%} of all test "
+        f"{on_issues:,} of the {mistakes:,} mistakes of the inspected network on the test set "
+        f"({on_issues / mistakes:.0%}) are label issues; so are {issues / images:.1%} of all test "
         "images. No image is left out of any score."
     )
 

@@ -7,7 +7,7 @@ from fmnist.evaluation import activations, attribution
 from fmnist.image_grid import overlay
 from model import build_model
 from tests.figures import image_arrays
-from tools.comparison import attention, comparison, figures
+from tools.comparison import class_activation, comparison, figures
 
 CLASSES = {"gap_cnn": 0, "dropout_cnn": 1}  # the class that each network always predicts
 
@@ -34,7 +34,7 @@ def rows(synthetic_dataset, tmp_path):
 
 
 def test_the_images_that_only_one_network_gets_right_are_shown_with_both_maps(rows, tmp_path):
-    figure = attention.attention(tmp_path, *rows, None)
+    figure = class_activation.draw(tmp_path, *rows, None)
     test = data.load(val_size=100).test
     indices = [*np.flatnonzero(test.labels == 0)[:5], *np.flatnonzero(test.labels == 1)[:5]]
     cells = image_arrays(figure)
@@ -51,18 +51,18 @@ def test_the_images_that_only_one_network_gets_right_are_shown_with_both_maps(ro
 
 
 def test_networks_that_agree_have_no_figure(rows, tmp_path):
-    assert attention.attention(tmp_path, rows[0], rows[0], None) is None
+    assert class_activation.draw(tmp_path, rows[0], rows[0], None) is None
 
 
 def test_a_comparison_without_the_weights_of_two_networks_has_no_figure(rows, tmp_path):
-    assert comparison.attention_figure(tmp_path, rows, None).keys() == {"attention"}
+    assert comparison.class_activation_figure(tmp_path, rows, None).keys() == {"class_activation"}
     baseline = rows[1] | {"name": "knn"}
-    assert comparison.attention_figure(tmp_path, [rows[0], baseline], None) == {}
+    assert comparison.class_activation_figure(tmp_path, [rows[0], baseline], None) == {}
 
 
 def test_a_corrupt_network_does_not_prevent_the_other_results(rows, tmp_path, capsys):
     (tmp_path / "gap_cnn-3/model.keras").write_bytes(b"truncated")
-    assert comparison.attention_figure(tmp_path, rows, None) == {}
+    assert comparison.class_activation_figure(tmp_path, rows, None) == {}
     output = capsys.readouterr().out
     assert output.startswith("warning: no figure of where two networks look: ")
     assert str(tmp_path / "gap_cnn-3/model.keras") in output

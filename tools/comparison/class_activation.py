@@ -15,7 +15,7 @@ from plots import CORRECT_COLOUR, WRONG_COLOUR
 EXAMPLES = 5  # images that only one of the networks classifies correctly
 
 
-def attention(
+def draw(
     folder: Path, first: dict[str, Any], other: dict[str, Any], data_dir: str | None
 ) -> Figure | None:
     """Return the figure of two networks, or None if they agree on which images are correct.

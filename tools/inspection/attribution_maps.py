@@ -62,13 +62,15 @@ def class_activation(inspected: Inspected) -> Part:
     )
     if len(shown):
         part.figures["attribution_correct"] = (
-            attribution_figure(inspected, shown, "Correct predictions: what speaks for the class"),
+            attribution_figure(inspected, shown, "Correct predictions: what supports the class"),
             "The first correct prediction of each class. Every map has its own scale.",
         )
     if len(worst):
         part.figures["attribution_mistakes"] = (
             attribution_figure(
-                inspected, worst, "Mistakes: what speaks for the predicted and the true class"
+                inspected,
+                worst,
+                "Mistakes: what supports the predicted and the true class",
             ),
             f"The {len(worst)} most confident mistakes. The maps of the predicted and the true "
             "class of an image share one scale.",

@@ -31,6 +31,8 @@ EXTRAS = {
     "ai_edge_litert": "export",
     "cleanlab": "inspect",
     "tensorboard": "tensorboard",
+    "torch": "bench",
+    "xgboost": "bench",
 }
 OWN_MODULES = (
     "fmnist",

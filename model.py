@@ -60,6 +60,18 @@ def build_model(name: str, ensemble_size: int = 1, **options: float | bool | Non
     return keras.Model(images, layers.Average()([member(images) for member in ensemble]), name=name)
 
 
+def convolution_block(
+    filters: int, *pooling: layers.Layer, strides: int = 1, activation: str = "relu", **options
+) -> Layers:
+    """Return a 3 × 3 convolution, pooling if given, batch normalisation and the activation."""
+    return [
+        Conv2D(filters, 3, strides, "same", **options),
+        *pooling,
+        BatchNormalization(momentum=MOMENTUM),
+        Activation(activation),
+    ]
+
+
 def dropout_cnn(
     dropout: float = 0.5, l2: float = 0.0, width: float = 1, batch_norm: bool = False
 ) -> Layers:
@@ -83,20 +95,15 @@ def batchnorm_cnn(
     dropout: float = 0.4, l2: float = 0.0, width: float = 1, batch_norm: bool = True
 ) -> Layers:
     """Return two convolutions and two dense layers with batch normalisation and dropout."""
-    penalty, use_bias = regularizers.L2(l2) if l2 else None, not batch_norm
+    penalty = regularizers.L2(l2) if l2 else None
+    options = {"use_bias": not batch_norm, "kernel_regularizer": penalty}
     network = [
-        Conv2D(round(32 * width), 3, padding="same", use_bias=use_bias, kernel_regularizer=penalty),
-        MaxPooling2D(),
-        BatchNormalization(momentum=MOMENTUM),
-        Activation("relu"),
+        *convolution_block(round(32 * width), MaxPooling2D(), **options),
         Dropout(dropout / 2),
-        Conv2D(round(64 * width), 3, padding="same", use_bias=use_bias, kernel_regularizer=penalty),
-        MaxPooling2D(),
-        BatchNormalization(momentum=MOMENTUM),
-        Activation("relu"),
+        *convolution_block(round(64 * width), MaxPooling2D(), **options),
         Dropout(dropout / 2),
         Flatten(),
-        Dense(round(128 * width), use_bias=use_bias, kernel_regularizer=penalty),
+        Dense(round(128 * width), **options),
         BatchNormalization(momentum=MOMENTUM),
         Activation("relu"),
         Dropout(dropout),
@@ -114,16 +121,12 @@ def gap_cnn(
 ) -> Layers:
     """Return one to four convolutions, each with twice the filters, and global average pooling."""
     penalty = regularizers.L2(l2) if l2 else None
+    options = {"use_bias": not batch_norm, "kernel_regularizer": penalty}
     network = []
     for index in range(convolutions):
         filters = round(32 * 2**index * width)
-        network += [
-            Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_regularizer=penalty),
-            MaxPooling2D(),
-            BatchNormalization(momentum=MOMENTUM),
-            Activation("relu"),
-            Dropout(dropout / 2),
-        ]
+        network += convolution_block(filters, MaxPooling2D(), **options)
+        network.append(Dropout(dropout / 2))
     network += [
         GlobalAveragePooling2D(),
         Dense(round(128 * width), activation="relu", kernel_regularizer=penalty),
@@ -164,16 +167,10 @@ def allconv_cnn(
     Springenberg et al., "Striving for Simplicity", https://arxiv.org/abs/1412.6806
     """
     penalty = regularizers.L2(l2) if l2 else None
+    options = {"use_bias": not batch_norm, "kernel_regularizer": penalty}
 
     def block(filters: int, strides: int = 1) -> Layers:
-        filters = round(filters * width)
-        return [
-            Conv2D(
-                filters, 3, strides, "same", use_bias=not batch_norm, kernel_regularizer=penalty
-            ),
-            BatchNormalization(momentum=MOMENTUM),
-            Activation("relu"),
-        ]
+        return convolution_block(round(filters * width), strides=strides, **options)
 
     network = [
         Rescaling(1 / PIXEL_STD, offset=-PIXEL_MEAN / PIXEL_STD),
@@ -197,15 +194,10 @@ def deep_cnn(
 ) -> Layers:
     """Return the most accurate network: whitening, seven convolutions, overlapping max pooling."""
     penalty = regularizers.L2(l2) if l2 else None
+    options = {"use_bias": not batch_norm, "kernel_regularizer": penalty}
 
     def block(filters: int, *pooling: layers.Layer) -> Layers:
-        filters = round(filters * width)
-        return [
-            Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_regularizer=penalty),
-            *pooling,
-            BatchNormalization(momentum=MOMENTUM),
-            Activation("silu"),
-        ]
+        return convolution_block(round(filters * width), *pooling, activation="silu", **options)
 
     network = [
         Rescaling(1 / PIXEL_STD, offset=-PIXEL_MEAN / PIXEL_STD),
@@ -226,25 +218,51 @@ def deep_cnn(
     return network if batch_norm else without_batch_norm(network)
 
 
+def resnet(dropout: float = 0.0, l2: float = 0.0, width: float = 1) -> Layers:
+    """Return a residual network of 20 layers with pre-activation.
+
+    He et al., "Identity Mappings in Deep Residual Networks", https://arxiv.org/abs/1603.05027
+    """
+    penalty = regularizers.L2(l2) if l2 else None
+    options = {"use_bias": False, "kernel_initializer": "he_normal", "kernel_regularizer": penalty}
+    stages = [round(filters * width) for filters in (16, 32, 64)]
+
+    def activated(maps: keras.KerasTensor) -> keras.KerasTensor:
+        return Activation("relu")(BatchNormalization(momentum=MOMENTUM)(maps))
+
+    maps = images = Input((28, 28, stages[0]))
+    for filters in stages:
+        for block in range(3):
+            strides = 1 if filters == maps.shape[-1] else 2
+            inputs = activated(maps)
+            shortcut = maps if block else inputs
+            if strides == 2:
+                shortcut = Conv2D(filters, 1, strides, "same", **options)(shortcut)
+            outputs = Conv2D(filters, 3, strides, "same", **options)(inputs)
+            outputs = Conv2D(filters, 3, 1, "same", **options)(activated(outputs))
+            maps = layers.Add()([outputs, shortcut])
+    return [
+        Rescaling(1 / PIXEL_STD, offset=-PIXEL_MEAN / PIXEL_STD),
+        Conv2D(stages[0], 3, padding="same", **options),
+        keras.Model(images, activated(maps), name="residual_blocks"),
+        GlobalAveragePooling2D(),
+        Dropout(dropout),
+        Dense(10, activation="softmax", kernel_regularizer=penalty, name="classifier"),
+    ]
+
+
 def mobilenet(dropout: float = 0.3, width: float = 1) -> Layers:
     """Return MobileNetV2 (https://arxiv.org/abs/1801.04381) for images padded to 32 × 32."""
-    backbone = mobilenet_backbone(width)
-    for layer in backbone.layers:
-        if isinstance(layer, BatchNormalization):
-            # In training, the two halves of a batch update the moving statistics separately.
-            layer.momentum = MOMENTUM**0.5
     return [
         layers.ZeroPadding2D(2),
         # Repeat the grey values in three channels.
         Conv2D(3, 1, use_bias=False, kernel_initializer="ones", trainable=False),
         Rescaling(2, offset=-1),
-        backbone,
+        mobilenet_backbone(width),
         Dropout(dropout),
         Dense(10, activation="softmax", name="classifier"),
     ]
 
 
-MODELS = {
-    network.__name__: network
-    for network in (dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn, mobilenet)
-}
+NETWORKS = dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2, allconv_cnn, deep_cnn, resnet, mobilenet
+MODELS = {network.__name__: network for network in NETWORKS}

@@ -1,12 +1,14 @@
 """Measure the speed of training and prediction in comparison with Keras, PyTorch and ONNX Runtime.
 
-    python -m benchmarks.measure_speed                       less than ten minutes on two cores
+    python -m benchmarks.measure_speed                       a quarter of an hour on two cores
     python -m benchmarks.measure_speed --output-dir results
 
 Each program (plain Keras, this project, PyTorch, ONNX Runtime) runs in its own process
 (speed_worker.py). The programs take turns, so that a machine whose speed changes affects all of
-them. Saves speed.md, speed.json and speed.png. PyTorch and ONNX Runtime are included if they are
-installed: python -m pip install -e ".[bench]"
+them. Plain Keras and PyTorch are also measured with the batch size that is fastest for them. Saves
+speed-KIND.json, speed.md and speed.png; KIND is the kind of the processor: avx2, avx512 or
+bfloat16. PyTorch and ONNX Runtime are included if they are installed:
+python -m pip install -e ".[bench]"
 """
 
 import contextlib
@@ -35,25 +37,18 @@ from plots import BLUE, RED
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
 MAX_SPREAD = 0.3  # a ratio of medians with a larger spread is marked
-MAX_STALL = 0.03  # fraction of an epoch; epochs with a longer stall at the end count as stalled
 SIZES = (7500, 15000, 30000, 60000)  # numbers of images
 BATCHES = (32, 64, 128, 256, 512, 1024)  # batch sizes
 
-# The programs: a function of speed_worker.py with its arguments.
-TRAINING = {
-    "dropout_cnn, plain Keras": ("plain_training", "dropout_cnn"),
-    "dropout_cnn, this project": ("project_training", "dropout_cnn"),
-    "dropout_cnn, this project without oneDNN": (
-        "project_training_without_onednn",
-        "dropout_cnn",
-    ),
-    "dropout_cnn, PyTorch": ("torch_training", "contiguous_format"),
-    "dropout_cnn, PyTorch channels_last": ("torch_training", "channels_last"),
-    "batchnorm_cnn, plain Keras": ("plain_training", "batchnorm_cnn"),
-    "batchnorm_cnn, this project": ("project_training", "batchnorm_cnn"),
-    "gap_cnn, plain Keras": ("plain_training", "gap_cnn"),
-    "gap_cnn, this project": ("project_training", "gap_cnn"),
+KINDS = {
+    "bfloat16": "with AVX-512 and arithmetic in bfloat16",
+    "avx512": "with AVX-512",
+    "avx2": "without AVX-512",
 }
+NETWORKS = ("dropout_cnn", "batchnorm_cnn", "gap_cnn")
+TUTORIAL_BATCH = 64  # batch size of plain Keras in most tutorials
+DEFAULT_BATCH = 256  # batch size of the default recipe
+# The programs: a function of speed_worker.py with its arguments.
 PREDICTION = {
     "plain Keras": ("plain_prediction",),
     "this project": ("project_prediction",),
@@ -61,6 +56,7 @@ PREDICTION = {
 }
 LIMIT = "matrix product"  # the fastest one is the upper limit of the arithmetic throughput
 Measurement = dict[str, Any]  # a line of JSON from speed_worker.py
+Programs = dict[str, tuple[str, ...]]  # by title
 
 
 class Worker:
@@ -110,7 +106,7 @@ def default_environment() -> dict[str, str]:
 
 
 def measure_in_turns(
-    programs: dict[str, tuple[str, ...]], rounds: int = ROUNDS
+    programs: Programs, rounds: int = ROUNDS
 ) -> tuple[dict[str, Measurement], dict[str, list[Measurement]]]:
     """Run programs in turns and return their facts and measurements by name.
 
@@ -142,39 +138,76 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "spread": (high - low) / median, "n": len(values)}
 
 
-# Measurements. Every function returns a part of speed.json.
+# Measurements. Every function returns a part of speed-KIND.json.
+
+
+def training_programs(network: str, fastest: int) -> Programs:
+    """Return the programs that train a network, by title.
+
+    Args:
+        network: name of the network.
+        fastest: the batch size that is fastest for plain Keras.
+    """
+    programs = {}
+    for batch_size in sorted({TUTORIAL_BATCH, fastest}):
+        arguments = network, str(batch_size)
+        title = f"batch size {batch_size}"
+        programs[f"{network}, plain Keras, {title}"] = ("plain_training", *arguments)
+        programs[f"{network}, this project, {title}"] = ("project_training", *arguments)
+    programs[f"{network}, this project, default"] = ("project_training", network)
+    if network == NETWORKS[0]:
+        programs[f"{network}, this project, default, without oneDNN"] = (
+            "project_training_without_onednn",
+            network,
+        )
+        programs[f"{network}, PyTorch"] = ("torch_training",)
+    return programs
 
 
 def measure_training() -> dict[str, Any]:
-    """Measure one epoch of training with validation for every program of TRAINING."""
-    facts, measurements = measure_in_turns({**TRAINING, LIMIT: ("matrix_multiply",)})
-    limit = summary([turn["rate"] for turn in measurements[LIMIT]])
+    """Measure one epoch of training with validation for every network and program."""
+    programs = {LIMIT: ("matrix_multiply",)}
+    for network in NETWORKS:
+        print(f"fastest batch size of plain Keras for {network}", flush=True)
+        worker = Worker("plain_batch_size", network)
+        programs |= training_programs(network, worker.turn()["batch_size"])
+        worker.stop()
+    facts, measurements = measure_in_turns(programs)
+    limit = summary([turn["rate"] for turn in measurements.pop(LIMIT)])
+    del programs[LIMIT]
     rows = {}
-    for name in TRAINING:
-        if name not in measurements:
-            rows[name] = facts[name]
+    for title in programs:
+        rows[title] = dict(facts[title])
+        if title not in measurements:
             continue
-        epochs = measurements[name]
-        regular = [epoch for epoch in epochs if epoch["stall"] < MAX_STALL * epoch["seconds"]]
-        regular = regular or epochs
-        network = name.split(",")[0]
-        row = {
-            **facts[name],
-            **summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in regular]),
-            "with_stalls": summary([1e6 * epoch["seconds"] / epoch["images"] for epoch in epochs]),
-            "stalled": len(epochs) - len(regular),
-            "longest_stall": max(epoch["stall"] for epoch in epochs),
+        epochs, images = measurements[title], measurements[title][0]["images"]
+        calm = [1e6 * (epoch["seconds"] - epoch["stall"]) / images for epoch in epochs]
+        rows[title] |= {
+            **summary(calm),
+            # The mean, because few epochs stall, but for long.
+            "with_stalls": statistics.mean(1e6 * epoch["seconds"] / images for epoch in epochs),
             "val_accuracy": epochs[-1]["val_accuracy"],
         }
-        row["rate"] = facts[f"{network}, plain Keras"]["flops"] / row["median"] * 1e6
-        row["share"] = row["rate"] / limit["median"]
-        rows[name] = row
+        flops = facts[plain_title(title, TUTORIAL_BATCH)]["flops"]
+        rows[title]["rate"] = 1e6 * flops / rows[title]["median"]
     return {
         "limit": limit,
         "training": rows,
-        "validated": facts["dropout_cnn, this project"]["validated"],
-        "images": measurements["dropout_cnn, this project"][0]["images"],
+        "validated": facts[f"{NETWORKS[0]}, this project, default"]["validated"],
+        "images": images,
     }
+
+
+def plain_title(title: str, batch_size: int) -> str:
+    """Return the title of plain Keras for the network of a title."""
+    return f"{title.split(',')[0]}, plain Keras, batch size {batch_size}"
+
+
+def fastest_plain(training: dict[str, Any], title: str) -> Measurement:
+    """Return the row of plain Keras with the batch size that is fastest, for the same network."""
+    prefix = title.split(",")[0] + ", plain Keras"
+    rows = [row for name, row in training.items() if name.startswith(prefix)]
+    return min(rows, key=lambda row: row["median"])
 
 
 def measure_prediction() -> dict[str, Any]:
@@ -324,35 +357,40 @@ def seconds_to_first_batch(folder: str) -> float:
 
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    training, plain = results["training"], None
+    training = results["training"]
     lines = [
         f"{results['versions']}. The fastest float32 matrix product has "
         f"{results['limit']['median'] / 1e9:.0f} GFLOP/s "
         f"(spread {results['limit']['spread']:.0%}).",
         "",
-        "| one epoch of training with validation | µs per image | spread | GFLOP/s | "
-        "fraction of the matrix product | relative time | relative time with stalls |",
+        "| one epoch of training with validation | batch size | µs per image (spread) | "
+        "with stalls | GFLOP/s | relative time | relative time with stalls |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in training.items():
+    for title, row in training.items():
         if "missing" in row:
-            lines.append(f"| {name} | {row['missing']} is not installed | | | | | |")
+            lines.append(f"| {title} | {row['missing']} is not installed | | | | | |")
             continue
-        plain = row if name.endswith("plain Keras") else plain
+        plain, tutorial = fastest_plain(training, title), plain_title(title, TUTORIAL_BATCH)
         large = " (large spread)" if max(row["spread"], plain["spread"]) > MAX_SPREAD else ""
-        batch = f", batch size {row['batch_size']}" if "batch_size" in row else ""
-        spread = f"{row['spread']:.0%}" if row["n"] > 1 else "n = 1"
-        lines.append(
-            f"| {name}{batch} | {row['median']:.0f} | {spread} | {row['rate'] / 1e9:.0f} | "
-            f"{row['share']:.0%} | {row['median'] / plain['median']:.2f}{large} | "
-            f"{row['with_stalls']['median'] / plain['with_stalls']['median']:.2f} |"
+        cells = (
+            title.removesuffix(f", batch size {row['batch_size']}"),
+            str(row["batch_size"]),
+            f"{row['median']:.0f} ({row['spread']:.0%})",
+            f"{row['with_stalls']:.0f}",
+            f"{row['rate'] / 1e9:.0f} ({row['rate'] / results['limit']['median']:.0%})",
+            f"{row['median'] / plain['median']:.2f}{large}",
+            f"{row['with_stalls'] / training[tutorial]['with_stalls']:.2f}",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Times are medians of epochs with {results['images']:,} images; the spread is the "
-        "interquartile range divided by the median. Relative times are divided by that of plain "
-        "Keras. A stall is a delay at the end of an epoch; the last column includes stalled "
-        f"epochs. {stall_sentence(training)} {accuracy_sentence(results)}",
+        f"Epochs have {results['images']:,} images. A stall is a delay at the end of an epoch. "
+        "Times are medians without stalls, and means with stalls; the spread is the interquartile "
+        "range divided by the median. The percentage after GFLOP/s is the fraction of the matrix "
+        "product. Relative times without stalls are divided by that of plain Keras with its "
+        "fastest batch size, those with stalls by that of plain Keras with batch size "
+        f"{TUTORIAL_BATCH}. {accuracy_sentence(results)}",
         "",
         "| prediction with `dropout_cnn` | 10,000 images, s | one image, median, ms | "
         "one image, 99th percentile, ms |",
@@ -388,49 +426,33 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stall_sentence(training: dict[str, Any]) -> str:
-    """Return a sentence about the stalled epochs."""
-    stalled = {name: row for name, row in training.items() if row.get("stalled")}
-    if not stalled:
-        return "No epoch stalled."
-    return (
-        "Stalled epochs: "
-        + "; ".join(
-            f"{name}, {row['stalled']} of {row['with_stalls']['n']}, "
-            f"for up to {row['longest_stall']:.1f} s"
-            for name, row in stalled.items()
-        )
-        + "."
-    )
-
-
 def accuracy_sentence(results: dict[str, Any]) -> str:
-    """Return a sentence that compares the validation accuracies of plain Keras and this project.
+    """Return a sentence that compares the validation accuracies after as many steps.
 
-    Exits if a network has another number of parameters in plain Keras.
+    Plain Keras and this project have the same batch size, optimizer and learning rate. Exits if a
+    network has another number of parameters in plain Keras.
     """
     training, validated = results["training"], results["validated"]
     parts = []
-    for name, row in training.items():
-        if name.endswith("this project"):
-            plain = training[name.replace("this project", "plain Keras")]
-            if plain["parameters"] != row["parameters"]:
-                sys.exit(
-                    f"{name}: {row['parameters']} parameters, plain Keras has {plain['parameters']}"
-                )
-            mean = (plain["val_accuracy"] + row["val_accuracy"]) / 2
-            # Two standard deviations of the difference between two proportions.
-            tolerance = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
-            significant = abs(row["val_accuracy"] - plain["val_accuracy"]) > tolerance
-            parts.append(
-                f"{name.split(',')[0]} {plain['val_accuracy']:.1%} and {row['val_accuracy']:.1%}, "
-                f"{'SIGNIFICANTLY' if significant else 'not significantly'} different (two "
-                f"standard deviations of the difference: {100 * tolerance:.1f} points)"
-            )
-    accuracies = "; ".join(parts)
+    for title, plain in training.items():
+        own = training.get(title.replace("plain Keras", "this project"))
+        if "plain Keras" not in title:
+            continue
+        if plain["parameters"] != own["parameters"]:
+            sys.exit(f"{title}: {plain['parameters']} parameters, not {own['parameters']}")
+        mean = (plain["val_accuracy"] + own["val_accuracy"]) / 2
+        # Two standard deviations of the difference between two proportions.
+        tolerance = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
+        is_significant = abs(own["val_accuracy"] - plain["val_accuracy"]) > tolerance
+        verdict = "SIGNIFICANTLY" if is_significant else "not significantly"
+        parts.append(
+            f"{title.replace(', plain Keras', '')}: {plain['val_accuracy']:.1%} and "
+            f"{own['val_accuracy']:.1%}, {verdict} different (two standard deviations of the "
+            f"difference: {100 * tolerance:.1f} points)"
+        )
     return (
-        f"Validation accuracy of plain Keras and this project after {ROUNDS + 1} epochs: "
-        f"{accuracies}."
+        "Validation accuracy of plain Keras and this project, with the same optimizer, learning "
+        f"rate and number of steps, after {ROUNDS + 1} epochs: {'; '.join(parts)}."
     )
 
 
@@ -438,8 +460,8 @@ def figure_of(results: dict[str, Any]) -> Figure:
     """Return the figure: training time of every program, and by number of images and batch size."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     bars, curves = figure.subplots(1, 2, width_ratios=(1.3, 1))
-    rows = {name: row for name, row in results["training"].items() if "missing" not in row}
-    colours = [BLUE if "this project" in name else "0.65" for name in rows]
+    rows = {title: row for title, row in results["training"].items() if "missing" not in row}
+    colours = [BLUE if "this project" in title else "0.65" for title in rows]
     container = bars.barh(
         list(rows),
         [row["median"] for row in rows.values()],
@@ -522,13 +544,14 @@ def main(argv: list[str] | None = None) -> int:
             **measure_cost(),
         }
         results["seconds"] = time.perf_counter() - begin
-        (folder / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
+        record = f"speed-{runtime.processor_kind()}.json"
+        (folder / record).write_text(json.dumps(results, indent=1) + "\n")
         (folder / "speed.md").write_text(table(results))
         with default_style():
             figure_of(results).savefig(folder / "speed.png", dpi=150)
         print(
             f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
-            f"Saved {folder}/speed.md, speed.json and speed.png"
+            f"Saved {folder}/speed.md, {record} and speed.png"
         )
 
     return cli.exit_code("measure_speed.py", work)

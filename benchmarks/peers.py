@@ -12,12 +12,12 @@ XGBoost: python -m pip install -e ".[bench]" -c constraints.txt
 
 import datetime
 import importlib
-import importlib.util
 import json
 import math
 import os
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +33,7 @@ from fmnist.figure_style import default_style
 from plots import BLUE, RED
 
 RECORD = "peers.json"
-TOLERANCE = (
-    0.3  # points by which the accuracy of a reproduced recipe may be below the published one
-)
-ACCURACIES = "accuracy", "accuracy_without_flips"
+TOLERANCE = 0.3  # points by which a reproduced recipe may be less accurate than published
 
 
 class Peer(NamedTuple):
@@ -132,6 +129,7 @@ def settings_of(peer: Peer) -> dict[str, Any]:
 
 def train_and_score(name: str, seed: int, unit: UnitOfCost) -> dict[str, Any]:
     """Return the entry of one training. The validation set has 2,000 images."""
+    runtime.configure_tensorflow()
     import data
 
     dataset = data.load(val_size=2000, seed=seed)
@@ -173,7 +171,7 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
     trained = recipe(*training, seed=seed, epochs=peer.epochs, **peer.settings)
     seconds = time.perf_counter() - begin - trained.stall
 
-    def correct(part: Part) -> tuple[float, float]:
+    def accuracies(part: Part) -> tuple[float, float]:
         """Return the accuracy with and without test-time flips."""
         images, labels = part
         scores = trained.predict(images)
@@ -182,10 +180,13 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
             float(np.mean(outputs.argmax(axis=1) == labels)) for outputs in (with_flips, scores)
         )
 
-    accuracies, val_accuracies = correct(test), correct(validation)
+    with_flips, without_flips = accuracies(test)
+    val_with_flips, val_without_flips = accuracies(validation)
     return {
-        **dict(zip(ACCURACIES, accuracies, strict=True)),
-        **dict(zip(("val_accuracy", "val_accuracy_without_flips"), val_accuracies, strict=True)),
+        "accuracy": with_flips,
+        "accuracy_without_flips": without_flips,
+        "val_accuracy": val_with_flips,
+        "val_accuracy_without_flips": val_without_flips,
         "parameters": trained.parameters,
         "seconds": seconds,
     }
@@ -209,7 +210,9 @@ def summaries(entries: dict[str, Any]) -> dict[str, Any]:
     rows = {}
     for name, peer in PEERS.items():
         if of_peer := list(entries.get(name, {}).values()):
-            rows[name] = leaderboard.summary(of_peer, (*ACCURACIES, "cost", "seconds"))
+            rows[name] = leaderboard.summary(
+                of_peer, ("accuracy", "accuracy_without_flips", "cost")
+            )
             costs = [
                 entry["seconds"] / entry[f"unit_seconds_{when}"]
                 for entry in of_peer
@@ -241,7 +244,8 @@ def table(rows: dict[str, Any]) -> str:
         if row:
             cells += [
                 f"{row['cost']:.1f} ({row['lowest_cost']:.1f} to {row['highest_cost']:.1f})",
-                *(percent(row, key) for key in reversed(ACCURACIES)),
+                percent(row, "accuracy_without_flips"),
+                percent(row, "accuracy"),
             ]
         else:
             cells += ["not measured", "–", "–"]
@@ -378,7 +382,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = {
             row: PEERS[row].package
             for row in options.rows
-            if row in PEERS and not importlib.util.find_spec(PEERS[row].package)
+            if row in PEERS and not find_spec(PEERS[row].package)
         }
         for row, package in missing.items():
             print(f"Skipped {row}: {cli.not_installed(package)}")

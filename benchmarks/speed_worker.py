@@ -8,6 +8,7 @@ measurement as a line of JSON. Therefore several processes can take turns.
 """
 
 import functools
+import itertools
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ from fmnist import runtime
 from fmnist.config import TrainConfig
 from fmnist.recipes import ADAM
 
+BATCH_SIZES = (64, 128, 256, 512)
 LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
 # Of this project. Like plain Keras: Adam at a constant learning rate, without flips.
@@ -33,8 +35,26 @@ Program = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # function of a 
 # Training. A turn is one epoch with validation.
 
 
-def plain_training(name: str) -> Program:
-    """Train with plain Keras as in most tutorials: float arrays, batch size 64."""
+def plain_training(name: str, batch_size: str) -> Program:
+    """Train with plain Keras as in most tutorials, on float arrays."""
+    fit, model = plain_fit(name)
+    return lambda: fit(int(batch_size)), {**facts(model), "batch_size": int(batch_size)}
+
+
+def plain_batch_size(name: str) -> Program:
+    """Find the batch size with which plain Keras trains fastest, apart from stalls."""
+    fit, model = plain_fit(name)
+
+    def seconds(batch_size):
+        fit(batch_size)  # not counted: it includes tracing
+        epochs = [fit(batch_size) for _ in range(2)]
+        return min(epoch["seconds"] - epoch["stall"] for epoch in epochs)
+
+    return lambda: {"batch_size": min(BATCH_SIZES, key=seconds)}, {}
+
+
+def plain_fit(name: str) -> tuple[Callable[[int], dict[str, Any]], Any]:
+    """Return a function that trains one epoch in plain Keras with a batch size, and the model."""
     import keras
 
     import data
@@ -49,12 +69,17 @@ def plain_training(name: str) -> Program:
         for part in (dataset.train, dataset.validation)
     )
 
-    def turn():
+    def fit(batch_size):
         return timed_fit(
-            model, len(train[1]), x=train[0], y=train[1], batch_size=64, validation_data=validation
+            model,
+            len(train[1]),
+            x=train[0],
+            y=train[1],
+            batch_size=batch_size,
+            validation_data=validation,
         )
 
-    return turn, facts(model)
+    return fit, model
 
 
 def plain_epoch() -> Program:
@@ -76,9 +101,17 @@ def plain_epoch() -> Program:
     return turn, facts(model)
 
 
-def project_training(name: str) -> Program:
-    """Train in the accelerated training model with SETTINGS."""
-    config = TrainConfig(**SETTINGS, model=name, limit=LIMIT)
+def project_training(name: str, batch_size: str | None = None) -> Program:
+    """Train in the accelerated training model.
+
+    Args:
+        name: name of the network.
+        batch_size: batch size, with the learning rate of plain Keras and without averaging of the
+            weights; None for SETTINGS.
+    """
+    like_plain = {"learning_rate": 1e-3, "ema_epochs": 0, "batch_size": int(batch_size or 0)}
+    settings = SETTINGS | (like_plain if batch_size else {})
+    config = TrainConfig(**settings, model=name, limit=LIMIT)
     runtime.configure_tensorflow(config.seed, concurrent_operations=2)
     import data
 
@@ -95,7 +128,11 @@ def project_training(name: str) -> Program:
             shuffle=False,
         )
 
-    return turn, {**facts(model), "validated": len(dataset.validation.labels)}
+    return turn, {
+        **facts(model),
+        "batch_size": config.batch_size,
+        "validated": len(dataset.validation.labels),
+    }
 
 
 def set_up(config: TrainConfig, dataset: Any) -> tuple[Any, ...]:
@@ -218,55 +255,59 @@ def training_and_validation() -> list[tuple[np.ndarray, np.ndarray]]:
     return [tuple(dataset.train), tuple(dataset.validation)]
 
 
-def torch_training(layout: str) -> Program:
-    """Train with PyTorch, with the batch size that is fastest on this machine."""
+def torch_training() -> Program:
+    """Train with PyTorch, with the memory layout and the batch size that are fastest here."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    layout = getattr(torch, layout)
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.25),
-        nn.Flatten(),
-        nn.Linear(1600, 128),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(128, 10),
-    ).to(memory_format=layout)
-    optimizer = torch.optim.Adam(model.parameters())
     loss_of = nn.CrossEntropyLoss()
     (images, labels), (val_images, val_labels) = (
-        (
-            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout),
-            torch.from_numpy(labels),
-        )
+        (torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
         # Loading imports TensorFlow, which must not affect the measured process.
         for images, labels in in_own_process(training_and_validation)
     )
 
-    def fit(count, batch_size):
+    def network(layout):
+        model = nn.Sequential(
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.25),
+            nn.Flatten(),
+            nn.Linear(1600, 128),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(128, 10),
+        ).to(memory_format=getattr(torch, layout))
+        return model, torch.optim.Adam(model.parameters())
+
+    def fit(model, optimizer, batch_size, count):
         model.train()
         for indices in torch.randperm(count).split(batch_size):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss_of(model(images[indices]), labels[indices]).backward()
             optimizer.step()
 
-    def seconds(batch_size):
+    def seconds(choice):
+        layout, batch_size = choice
         begin = time.perf_counter()
-        fit(2048, batch_size)
+        fit(*network(layout), batch_size, 2048)
         return time.perf_counter() - begin
 
-    fastest = min((64, 128, 256), key=lambda batch_size: min(seconds(batch_size) for _ in range(2)))
+    layouts = ("contiguous_format", "channels_last")
+    layout, batch_size = min(
+        itertools.product(layouts, BATCH_SIZES),
+        key=lambda choice: min(seconds(choice) for _ in range(2)),
+    )
+    model, optimizer = network(layout)
 
     def turn():
         begin = time.perf_counter()
-        fit(len(labels), fastest)
+        fit(model, optimizer, batch_size, len(labels))
         model.eval()
         with torch.no_grad():
             correct = sum(
@@ -284,7 +325,7 @@ def torch_training(layout: str) -> Program:
 
     return turn, {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "batch_size": fastest,
+        "batch_size": batch_size,
     }
 
 

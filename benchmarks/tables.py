@@ -20,6 +20,7 @@ from benchmarks import (
     engines,
     leaderboard,
     measure_speed,
+    peers,
     photo_ablation,
     real_photos,
 )
@@ -49,8 +50,9 @@ def tables() -> dict[str, str]:
     """Return all tables as Markdown by name."""
     docs = ROOT / "docs"
     entries = leaderboard.up_to_date(json.loads((docs / "leaderboard.json").read_text()))
+    published = peers.up_to_date(json.loads((docs / "peers.json").read_text()))
+    ahead = ahead_sentence(published, entries)
     compared = comparison_results(docs / "comparison")
-    speed = json.loads((docs / "speed.json").read_text())
     trained = engines.up_to_date(json.loads((docs / "engines.json").read_text()))
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
     photos = json.loads((docs / "real_photos.json").read_text())
@@ -75,18 +77,39 @@ def tables() -> dict[str, str]:
         + source_line("`docs/real_photos.json`", [photos]),
         "photo-ablation": photo_ablation.table(parts)
         + source_line("`docs/photo_ablation.json`", [parts]),
-        "recipes": recipes_table(entries),
+        "recipes": f"{recipes_table(entries).rstrip()} {ahead}\n",
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),
-        "published": leaderboard.published_table(),
+        "peers": peers.table(peers.summaries(published))
+        + source_line("`docs/peers.json`", flattened(published))
+        + f"\n{ahead}\n",
         "comparison": comparison_table(compared)
         + source_line("`docs/comparison`", flattened(compared)),
-        "speed": measure_speed.table(speed) + source_line("`docs/speed.json`", [speed]),
+        "speed": speed_tables(docs),
         "pretrained": metrics_table(json.loads((runs.BEST / runs.METRICS).read_text())),
         "ablations": ablations.table(changes)
         + source_line("`docs/ablations.json`", changes.values()),
         "engines": engines.table(trained) + source_line("`docs/engines.json`", trained.values()),
     }
+
+
+def ahead_sentence(published: dict[str, Any], entries: dict[str, Any]) -> str:
+    """Return the sentence that names the peers above the line of this project in the plot."""
+    names = peers.ahead(peers.summaries(published), leaderboard.summaries(entries))
+    titles = ", ".join(peers.PEERS[name].title for name in names)
+    return f"Recipes of others that are more accurate at the same cost: {titles or 'none'}."
+
+
+def speed_tables(docs: Path) -> str:
+    """Return the tables of the speed for every kind of processor that was measured."""
+    text = ""
+    for kind, description in measure_speed.KINDS.items():
+        record = docs / f"speed-{kind}.json"
+        if record.exists():
+            speed = json.loads(record.read_text())
+            text += f"### Processor {description}\n\n{measure_speed.table(speed)}"
+            text += source_line(f"`docs/{record.name}`", [speed]) + "\n"
+    return text
 
 
 def inspection_table(inspected: dict[str, dict[str, Any]]) -> str:

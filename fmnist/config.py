@@ -29,6 +29,7 @@ MODEL_OPTIONS = {
     "lenet_l2": ("dropout", "l2", "width", "batch_norm"),
     "allconv_cnn": ("dropout", "l2", "width", "batch_norm"),
     "deep_cnn": ("dropout", "l2", "width", "batch_norm"),
+    "resnet": ("dropout", "l2", "width"),
     "mobilenet": ("dropout", "width", "weights"),
 }
 MODEL_NAMES = tuple(MODEL_OPTIONS)

@@ -156,9 +156,13 @@ def mobilenet_backbone(width: float, weights: str | None = None) -> keras.Model:
         width: multiplier of the numbers of filters.
         weights: "imagenet", or a weights file; None for random initialisation.
     """
-    return keras.applications.MobileNetV2(
+    backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=width, include_top=False, weights=weights, pooling="avg"
     )
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM
+    return backbone
 
 
 def pretrained_weights(width: float, weights: str) -> list[np.ndarray]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from fmnist import cli
 
+CPU_INFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # of processors that compute with bfloat16
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
 
 
@@ -164,10 +166,26 @@ def _quota_of_group(folder: Path) -> float:
     return math.inf
 
 
+def processor_flags() -> set[str]:
+    """Return the instruction sets of the processor, such as avx512f; empty if unknown."""
+    with contextlib.suppress(OSError):
+        if flags := re.search(r"flags\s*: (.*)", CPU_INFO.read_text()):
+            return {*flags[1].split()}
+    return set()
+
+
+def processor_kind() -> str:
+    """Return the kind of the processor: bfloat16, avx512 or avx2."""
+    flags = processor_flags()
+    if BFLOAT16_FLAGS & flags:
+        return "bfloat16"
+    return "avx512" if "avx512f" in flags else "avx2"
+
+
 def processor() -> str:
     """Return the name of the processor and the number of its cores."""
     with contextlib.suppress(OSError):
-        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        name = re.search(r"model name\s*: (.*)", CPU_INFO.read_text())
         if name:
             return f"{name[1]}, {os.cpu_count()} cores"
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

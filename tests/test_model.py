@@ -2,9 +2,12 @@ import keras
 import numpy as np
 import pytest
 
+from fmnist.config import MODEL_OPTIONS
+from fmnist.networks import layers_of
 from model import MODELS, build_model
 
-WITHOUT_MOBILENET = [name for name in MODELS if name != "mobilenet"]
+# The networks that are lists of layers, without nested models.
+SEQUENTIAL = [name for name, options in MODEL_OPTIONS.items() if "batch_norm" in options]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 
@@ -42,7 +45,7 @@ def test_every_network_returns_class_probabilities(name):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", WITHOUT_MOBILENET)
+@pytest.mark.parametrize("name", SEQUENTIAL)
 def test_dropout_and_l2_change_every_network(name):
     assert sorted(
         {
@@ -58,7 +61,7 @@ def test_dropout_and_l2_change_every_network(name):
     assert len(build_model(name, l2=0.1).losses) == len(kernels)
 
 
-@pytest.mark.parametrize("name", WITHOUT_MOBILENET)
+@pytest.mark.parametrize("name", SEQUENTIAL)
 def test_width_and_batch_norm_change_every_network(name):
     def trainable_layers(kind, **options):
         return [
@@ -84,5 +87,38 @@ def test_gap_cnn_has_the_given_number_of_convolutions():
 
 
 def test_the_error_for_an_unknown_network_lists_all_networks():
-    with pytest.raises(ValueError, match="resnet.*dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2"):
-        build_model("resnet")
+    with pytest.raises(ValueError, match="vgg.*dropout_cnn, batchnorm_cnn, gap_cnn, lenet_l2"):
+        build_model("vgg")
+
+
+def test_the_residual_network_has_twenty_layers_and_the_published_number_of_parameters():
+    """ResNet-20 of He et al. has 0.27 million parameters."""
+    model = build_model("resnet")
+    convolutions = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.Conv2D)]
+    in_blocks = [layer for layer in convolutions if layer.kernel_size == (3, 3)]
+    assert len(in_blocks) + 1 == 20  # and the classifier
+    assert len(convolutions) - len(in_blocks) == 2  # shortcuts to other numbers of filters
+    assert model.get_layer("residual_blocks").output_shape == (None, 7, 7, 64)
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 271_994
+
+
+def test_the_shortcuts_pass_the_input_of_a_residual_block_on():
+    """With all 3 × 3 convolutions at zero, only the shortcuts remain."""
+    blocks = build_model("resnet").get_layer("residual_blocks")
+    for layer in blocks.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3):
+            layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
+    maps = np.random.default_rng(0).normal(size=(1, 28, 28, 16))
+    assert np.std(blocks(maps), axis=(1, 2)).max() > 0.1
+
+
+def test_l2_dropout_and_width_change_the_residual_network():
+    kernels = [layer for layer in layers_of(build_model("resnet")) if hasattr(layer, "kernel")]
+    assert len(build_model("resnet", l2=0.1).losses) == len(kernels) == 22
+    dropout = [
+        layer.rate
+        for layer in build_model("resnet", dropout=0.2).layers
+        if isinstance(layer, keras.layers.Dropout)
+    ]
+    assert dropout == [0.2]
+    assert build_model("resnet", width=0.5).get_layer("residual_blocks").output_shape[-1] == 32

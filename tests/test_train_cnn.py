@@ -275,7 +275,7 @@ def test_every_option_changes_the_weights(
 @pytest.mark.parametrize(
     "options, message_part",
     [
-        (["--model", "resnet"], "dropout_cnn"),
+        (["--model", "vgg"], "dropout_cnn"),
         (["--recipe", "slow"], "classic"),
         (["--recipe"], "--recipe"),
         (["--optimizer", "sgd"], "muon"),

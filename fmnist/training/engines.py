@@ -2,22 +2,17 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from fmnist import cli
+from fmnist import cli, runtime
 from fmnist.config import TrainConfig
 from fmnist.networks import layers_of
 from fmnist.training.data_pruning import DataPruning
 from fmnist.training.fast_model import accelerate
 from fmnist.training.plain_model import plain
-
-CPU_INFO = Path("/proc/cpuinfo")
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # of processors that compute with bfloat16
 
 
 def choose(config: TrainConfig) -> TrainConfig:
@@ -66,9 +61,8 @@ def mixed_policy() -> str:
     """Return the name of the mixed precision policy for this device. Raises UserError."""
     if tf.config.list_physical_devices("GPU"):
         return "mixed_float16"
-    with contextlib.suppress(OSError):
-        if BFLOAT16_FLAGS & {*re.findall(r"\w+", CPU_INFO.read_text())}:
-            return "mixed_bfloat16"
+    if runtime.processor_kind() == "bfloat16":
+        return "mixed_bfloat16"
     raise cli.UserError(
         "--mixed-precision needs a GPU, or a processor with AVX512_BF16 or AMX; leave it out"
     )

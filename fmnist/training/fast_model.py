@@ -74,8 +74,9 @@ def accelerated_network(
             if layer.activation is not keras.activations.linear:
                 accelerated.append(layers.Activation(layer.activation))
         elif isinstance(layer, layers.BatchNormalization):
-            # Both halves of a batch update the moving averages, so each uses the square root.
-            accelerated.append(FusedBatchNormalization(layer, layer.momentum**0.5))
+            accelerated.append(fused(layer))
+        elif isinstance(layer, keras.Model):  # such as residual blocks
+            accelerated.append(with_fused_batch_norm(layer))
         elif isinstance(layer, layers.Dropout):
             accelerated.append(
                 ByteDropout(layer.rate, (seed[0], 1000 * seed[1] + next(dropouts)), step)
@@ -83,6 +84,24 @@ def accelerated_network(
         else:
             accelerated.append(layer)
     return Sequential(accelerated)
+
+
+def fused(layer: layers.Layer) -> layers.Layer:
+    """Return fused batch normalisation for a layer of batch normalisation, others unchanged."""
+    if not isinstance(layer, layers.BatchNormalization):
+        return layer
+    # Both halves of a batch update the moving averages, so each uses the square root.
+    return FusedBatchNormalization(layer, layer.momentum**0.5)
+
+
+def with_fused_batch_norm(model: keras.Model) -> keras.Model:
+    """Return a model with the same layers, except for fused batch normalisation."""
+    return keras.models.clone_model(
+        model,
+        clone_function=fused,
+        # Without the mask, which the layers of batch normalisation are called with.
+        call_function=lambda layer, values, **options: layer(values),
+    )
 
 
 class SplitBatchModel(MemberwiseModel):

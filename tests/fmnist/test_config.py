@@ -171,7 +171,7 @@ def test_old_options_are_accepted_but_not_in_the_help_text(capsys):
         ({"learning_rate": 10**400}, "--learning-rate"),
         ({"learning_rate": "0.1"}, "--learning-rate"),
         ({"dropout": 1}, "--dropout"),
-        ({"model": "resnet"}, "dropout_cnn"),
+        ({"model": "vgg"}, "dropout_cnn"),
         ({"model": ["gap_cnn"]}, "--model"),
         ({"recipe": "slow"}, "classic"),
         ({"recipe": {}}, "--recipe"),

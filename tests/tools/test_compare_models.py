@@ -349,7 +349,7 @@ def test_an_unreachable_scheduler_is_named(compare, monkeypatch):
 @pytest.mark.parametrize(
     "options, expected",
     [
-        (["resnet"], "'resnet'"),
+        (["vgg"], "'vgg'"),
         (["--seeds", "0"], "--seeds"),
         (["--workers", "0"], "--workers"),
         (["--workers", "2", "--scheduler", "tcp://a:1"], "--workers"),

@@ -69,7 +69,8 @@ def test_an_image_is_not_its_own_neighbour():
 def test_an_image_with_many_copies_is_not_its_own_neighbour():
     images = np.ones((20, 28, 28, 1), np.float32)
     neighbours, distances = findings.nearest(images)
-    assert neighbours.shape == (20, findings.NEIGHBOURS) and not distances.any()
+    assert neighbours.shape == (20, findings.NEIGHBOURS)
+    np.testing.assert_allclose(distances, 0, atol=1e-3)  # rounding depends on the processor
     assert (neighbours != np.arange(20)[:, None]).all()
 
 

@@ -8,7 +8,7 @@ from fmnist.inference.numpy_predictor import predictor
 from fmnist.training.fast_model import accelerate
 from model import MODELS, build_model
 
-SUPPORTED = [name for name in MODELS if name != "mobilenet"]
+SUPPORTED = [name for name in MODELS if name not in ("resnet", "mobilenet")]
 IMAGES = np.random.default_rng(0).random((4, 28, 28, 1), np.float32)
 
 

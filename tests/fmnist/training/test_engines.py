@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import train_cnn
-from fmnist import cli, runs
+from fmnist import cli, runs, runtime
 from fmnist.config import ENGINES, TrainConfig
 from fmnist.training import data_pruning, engines
 from fmnist.training.plain_model import MemberwiseModel, dropout_states
@@ -164,9 +164,9 @@ def test_mixed_precision_needs_a_device_that_supports_it(
     devices, flags, policy, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: devices)
-    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(runtime, "CPU_INFO", tmp_path / "cpuinfo")
     if flags is not None:
-        engines.CPU_INFO.write_text(f"flags\t\t: {flags}\n")
+        runtime.CPU_INFO.write_text(f"flags\t\t: {flags}\n")
     if policy:
         assert engines.mixed_policy() == policy
     else:

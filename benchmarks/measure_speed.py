@@ -1,13 +1,13 @@
 """Measure the speed of training and prediction in comparison with Keras, PyTorch and ONNX Runtime.
 
-    python -m benchmarks.measure_speed                       a quarter of an hour on two cores
+    python -m benchmarks.measure_speed                       about 20 minutes on two cores
     python -m benchmarks.measure_speed --output-dir results
 
 Each program (plain Keras, this project, PyTorch, ONNX Runtime) runs in its own process
 (speed_worker.py). The programs take turns, so that a machine whose speed changes affects all of
 them. Plain Keras and PyTorch are also measured with the batch size that is fastest for them. Saves
-speed-KIND.json, speed.md and speed.png; KIND is the kind of the processor: avx2, avx512 or
-bfloat16. PyTorch and ONNX Runtime are included if they are installed:
+speed-KIND.json, speed-KIND.md and speed-KIND.png; KIND is the kind of the processor: avx2, avx512,
+bfloat16 or other. PyTorch and ONNX Runtime are included if they are installed:
 python -m pip install -e ".[bench]"
 """
 
@@ -43,11 +43,11 @@ BATCHES = (32, 64, 128, 256, 512, 1024)  # batch sizes
 KINDS = {
     "bfloat16": "with AVX-512 and arithmetic in bfloat16",
     "avx512": "with AVX-512",
-    "avx2": "without AVX-512",
+    "avx2": "with AVX2, without AVX-512",
+    "other": "of another kind",
 }
 NETWORKS = ("dropout_cnn", "batchnorm_cnn", "gap_cnn")
 TUTORIAL_BATCH = 64  # batch size of plain Keras in most tutorials
-DEFAULT_BATCH = 256  # batch size of the default recipe
 # The programs: a function of speed_worker.py with its arguments.
 PREDICTION = {
     "plain Keras": ("plain_prediction",),
@@ -166,34 +166,42 @@ def training_programs(network: str, fastest: int) -> Programs:
 
 def measure_training() -> dict[str, Any]:
     """Measure one epoch of training with validation for every network and program."""
-    programs = {LIMIT: ("matrix_multiply",)}
+    rows, rates = {}, []
     for network in NETWORKS:
         print(f"fastest batch size of plain Keras for {network}", flush=True)
         worker = Worker("plain_batch_size", network)
-        programs |= training_programs(network, worker.turn()["batch_size"])
+        programs = training_programs(network, worker.turn()["batch_size"])
         worker.stop()
-    facts, measurements = measure_in_turns(programs)
-    limit = summary([turn["rate"] for turn in measurements.pop(LIMIT)])
-    del programs[LIMIT]
-    rows = {}
-    for title in programs:
-        rows[title] = dict(facts[title])
-        if title not in measurements:
-            continue
-        epochs, images = measurements[title], measurements[title][0]["images"]
-        calm = [1e6 * (epoch["seconds"] - epoch["stall"]) / images for epoch in epochs]
-        rows[title] |= {
-            **summary(calm),
-            # The mean, because few epochs stall, but for long.
-            "with_stalls": statistics.mean(1e6 * epoch["seconds"] / images for epoch in epochs),
-            "val_accuracy": epochs[-1]["val_accuracy"],
-        }
-        flops = facts[plain_title(title, TUTORIAL_BATCH)]["flops"]
-        rows[title]["rate"] = 1e6 * flops / rows[title]["median"]
+        facts, measurements = measure_in_turns({LIMIT: ("matrix_multiply",), **programs})
+        rates += [turn["rate"] for turn in measurements[LIMIT]]
+        for title in programs:
+            rows[title] = dict(facts[title])
+            if title in measurements:
+                flops = facts[plain_title(title, TUTORIAL_BATCH)]["flops"]
+                rows[title] |= training_row(measurements[title], flops)
+    default = rows[f"{NETWORKS[0]}, this project, default"]
+    return {"limit": summary(rates), "training": rows} | {
+        key: default[key] for key in ("validated", "images")
+    }
+
+
+def training_row(epochs: list[Measurement], flops: int) -> Measurement:
+    """Return the times per image, in µs, and the rate, in operations per second.
+
+    Args:
+        epochs: measured epochs.
+        flops: floating-point operations per image.
+    """
+    images = epochs[0]["images"]
+    times = [1e6 * epoch["seconds"] / images for epoch in epochs]
+    calm = summary([1e6 * (epoch["seconds"] - epoch["stall"]) / images for epoch in epochs])
     return {
-        "limit": limit,
-        "training": rows,
-        "validated": facts[f"{NETWORKS[0]}, this project, default"]["validated"],
+        **calm,
+        # The mean, because few epochs stall, but for long.
+        "with_stalls": statistics.mean(times),
+        "range_with_stalls": (min(times), max(times)),
+        "rate": 1e6 * flops / calm["median"],
+        "val_accuracy": epochs[-1]["val_accuracy"],
         "images": images,
     }
 
@@ -364,7 +372,7 @@ def table(results: dict[str, Any]) -> str:
         f"(spread {results['limit']['spread']:.0%}).",
         "",
         "| one epoch of training with validation | batch size | µs per image (spread) | "
-        "with stalls | GFLOP/s | relative time | relative time with stalls |",
+        "with stalls (range) | GFLOP/s | relative time | relative time with stalls |",
         "|---|---|---|---|---|---|---|",
     ]
     for title, row in training.items():
@@ -373,11 +381,12 @@ def table(results: dict[str, Any]) -> str:
             continue
         plain, tutorial = fastest_plain(training, title), plain_title(title, TUTORIAL_BATCH)
         large = " (large spread)" if max(row["spread"], plain["spread"]) > MAX_SPREAD else ""
+        low, high = row["range_with_stalls"]
         cells = (
             title.removesuffix(f", batch size {row['batch_size']}"),
             str(row["batch_size"]),
             f"{row['median']:.0f} ({row['spread']:.0%})",
-            f"{row['with_stalls']:.0f}",
+            f"{row['with_stalls']:.0f} ({low:.0f} to {high:.0f})",
             f"{row['rate'] / 1e9:.0f} ({row['rate'] / results['limit']['median']:.0%})",
             f"{row['median'] / plain['median']:.2f}{large}",
             f"{row['with_stalls'] / training[tutorial]['with_stalls']:.2f}",
@@ -385,11 +394,12 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Epochs have {results['images']:,} images. A stall is a delay at the end of an epoch. "
-        "Times are medians without stalls, and means with stalls; the spread is the interquartile "
-        "range divided by the median. The percentage after GFLOP/s is the fraction of the matrix "
-        "product. Relative times without stalls are divided by that of plain Keras with its "
-        "fastest batch size, those with stalls by that of plain Keras with batch size "
+        f"Epochs have {results['images']:,} images. A stall is the time from the last batch to the "
+        "end of an epoch. Times are medians without stalls, and means with stalls; the spread is "
+        "the interquartile range divided by the median. The percentage after GFLOP/s is the "
+        "fraction of the matrix product. Relative times without stalls are divided by that of "
+        "plain Keras with its fastest batch size, those with stalls by that of plain Keras with "
+        "batch size "
         f"{TUTORIAL_BATCH}. {accuracy_sentence(results)}",
         "",
         "| prediction with `dropout_cnn` | 10,000 images, s | one image, median, ms | "
@@ -427,28 +437,29 @@ def table(results: dict[str, Any]) -> str:
 
 
 def accuracy_sentence(results: dict[str, Any]) -> str:
-    """Return a sentence that compares the validation accuracies after as many steps.
+    """Return a sentence that compares the validation accuracies after the same number of steps.
 
     Plain Keras and this project have the same batch size, optimizer and learning rate. Exits if a
     network has another number of parameters in plain Keras.
     """
     training, validated = results["training"], results["validated"]
+    titles = [title for title in training if "plain Keras" in title]
+    # Of several comparisons, 5 % in total are significant by chance.
+    deviations = statistics.NormalDist().inv_cdf(1 - 0.05 / (2 * len(titles)))
     parts = []
-    for title, plain in training.items():
-        own = training.get(title.replace("plain Keras", "this project"))
-        if "plain Keras" not in title:
-            continue
+    for title in titles:
+        plain, own = training[title], training[title.replace("plain Keras", "this project")]
         if plain["parameters"] != own["parameters"]:
             sys.exit(f"{title}: {plain['parameters']} parameters, not {own['parameters']}")
         mean = (plain["val_accuracy"] + own["val_accuracy"]) / 2
-        # Two standard deviations of the difference between two proportions.
-        tolerance = 2 * (2 * mean * (1 - mean) / validated) ** 0.5
+        # The standard deviation of the difference between two proportions.
+        tolerance = deviations * (2 * mean * (1 - mean) / validated) ** 0.5
         is_significant = abs(own["val_accuracy"] - plain["val_accuracy"]) > tolerance
         verdict = "SIGNIFICANTLY" if is_significant else "not significantly"
         parts.append(
             f"{title.replace(', plain Keras', '')}: {plain['val_accuracy']:.1%} and "
-            f"{own['val_accuracy']:.1%}, {verdict} different (two standard deviations of the "
-            f"difference: {100 * tolerance:.1f} points)"
+            f"{own['val_accuracy']:.1%}, {verdict} different (more than "
+            f"{100 * tolerance:.1f} points would be)"
         )
     return (
         "Validation accuracy of plain Keras and this project, with the same optimizer, learning "
@@ -544,14 +555,14 @@ def main(argv: list[str] | None = None) -> int:
             **measure_cost(),
         }
         results["seconds"] = time.perf_counter() - begin
-        record = f"speed-{runtime.processor_kind()}.json"
-        (folder / record).write_text(json.dumps(results, indent=1) + "\n")
-        (folder / "speed.md").write_text(table(results))
+        name = f"speed-{runtime.processor_kind()}"
+        (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+        (folder / f"{name}.md").write_text(table(results))
         with default_style():
-            figure_of(results).savefig(folder / "speed.png", dpi=150)
+            figure_of(results).savefig(folder / f"{name}.png", dpi=150)
         print(
             f"\n{table(results)}\nMeasured in {results['seconds'] / 60:.1f} minutes. "
-            f"Saved {folder}/speed.md, {record} and speed.png"
+            f"Saved {folder}/{name}.md, {name}.json and {name}.png"
         )
 
     return cli.exit_code("measure_speed.py", work)

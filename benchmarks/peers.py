@@ -240,7 +240,9 @@ def table(rows: dict[str, Any]) -> str:
         "|---" * 7 + "|",
     ]
     for name, peer in PEERS.items():
-        row, cells = rows.get(name), [f"{peer.title} (`{name}`)", f"{peer.epochs:g}"]
+        row = rows.get(name)
+        epochs = f"{peer.epochs:g}" if peer.epochs > 1 else "–"
+        cells = [f"{peer.title} (`{name}`)", epochs]
         if row:
             cells += [
                 f"{row['cost']:.1f} ({row['lowest_cost']:.1f} to {row['highest_cost']:.1f})",
@@ -258,9 +260,12 @@ def publication(peer: Peer, row: dict[str, Any] | None) -> str:
     """Return the published accuracy of a peer and whether it is reproduced."""
     if peer.published is None:
         return "none for this data set"
-    epochs = f" after {peer.published_epochs:g} epochs" if peer.published_epochs else ""
-    verdict = "reproduced" if row and row["is_reproduced"] else "not reproduced"
-    return f"{peer.published:g}{epochs}, {verdict}"
+    text = str(peer.published)
+    if peer.published_epochs:
+        text += f" after {peer.published_epochs:g} epochs"
+    if row:
+        text += ", reproduced" if row["is_reproduced"] else ", not reproduced"
+    return text
 
 
 def line_of(rows: dict[str, Any]) -> list[tuple[float, float]]:

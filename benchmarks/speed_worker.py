@@ -27,7 +27,7 @@ from fmnist.recipes import ADAM
 BATCH_SIZES = (64, 128, 256, 512)
 LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
-# Of this project. Like plain Keras: Adam at a constant learning rate, without flips.
+# Settings of this project. Like plain Keras: Adam at a constant learning rate, without flips.
 SETTINGS = {**ADAM, "schedule": "constant", "augment": "none"}
 Program = tuple[Callable[..., dict[str, Any]], dict[str, Any]]  # function of a turn, and facts
 
@@ -53,8 +53,14 @@ def plain_batch_size(name: str) -> Program:
     return lambda: {"batch_size": min(BATCH_SIZES, key=seconds)}, {}
 
 
-def plain_fit(name: str) -> tuple[Callable[[int], dict[str, Any]], Any]:
-    """Return a function that trains one epoch in plain Keras with a batch size, and the model."""
+def plain_fit(name: str, limit: int | None = LIMIT) -> tuple[Callable[[int], dict[str, Any]], Any]:
+    """Return a function that trains one epoch in plain Keras with a batch size, and the model.
+
+    Args:
+        name: name of the network.
+        limit: number of training and validation images; None trains on all training images,
+            without validation.
+    """
     import keras
 
     import data
@@ -63,39 +69,21 @@ def plain_fit(name: str) -> tuple[Callable[[int], dict[str, Any]], Any]:
     keras.utils.set_random_seed(0)
     model = build_model(name)
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    dataset = data.load(limit=LIMIT)
-    train, validation = (
+    dataset = data.load(limit=limit)
+    (images, labels), validation = (
         (part.images, keras.utils.to_categorical(part.labels))
         for part in (dataset.train, dataset.validation)
     )
-
-    def fit(batch_size):
-        return timed_fit(
-            model,
-            len(train[1]),
-            x=train[0],
-            y=train[1],
-            batch_size=batch_size,
-            validation_data=validation,
-        )
-
-    return fit, model
+    options = {"x": images, "y": labels, "validation_data": validation if limit else None}
+    return lambda batch_size: timed_fit(model, len(labels), batch_size=batch_size, **options), model
 
 
 def plain_epoch() -> Program:
     """Train with plain Keras on 55,000 images, the unit of cost of the leaderboard."""
-    import keras
-
-    import data
-    from model import build_model
-
-    model = build_model(MODEL)
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    train = data.load().train
-    labels = keras.utils.to_categorical(train.labels)
+    fit, model = plain_fit(MODEL, limit=None)
 
     def turn():
-        epoch = timed_fit(model, len(labels), x=train.images, y=labels, batch_size=64)
+        epoch = fit(64)
         return {**epoch, "calm_seconds": epoch["seconds"] - epoch["stall"]}
 
     return turn, facts(model)
@@ -109,8 +97,9 @@ def project_training(name: str, batch_size: str | None = None) -> Program:
         batch_size: batch size, with the learning rate of plain Keras and without averaging of the
             weights; None for SETTINGS.
     """
-    like_plain = {"learning_rate": 1e-3, "ema_epochs": 0, "batch_size": int(batch_size or 0)}
-    settings = SETTINGS | (like_plain if batch_size else {})
+    settings = dict(SETTINGS)
+    if batch_size:
+        settings |= {"batch_size": int(batch_size), "learning_rate": 1e-3, "ema_epochs": 0}
     config = TrainConfig(**settings, model=name, limit=LIMIT)
     runtime.configure_tensorflow(config.seed, concurrent_operations=2)
     import data
@@ -294,15 +283,16 @@ def torch_training() -> Program:
 
     def seconds(choice):
         layout, batch_size = choice
-        begin = time.perf_counter()
-        fit(*network(layout), batch_size, 2048)
-        return time.perf_counter() - begin
+        model, optimizer = network(layout)
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            fit(model, optimizer, batch_size, len(labels))
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
 
     layouts = ("contiguous_format", "channels_last")
-    layout, batch_size = min(
-        itertools.product(layouts, BATCH_SIZES),
-        key=lambda choice: min(seconds(choice) for _ in range(2)),
-    )
+    layout, batch_size = min(itertools.product(layouts, BATCH_SIZES), key=seconds)
     model, optimizer = network(layout)
 
     def turn():

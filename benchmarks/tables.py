@@ -108,7 +108,8 @@ def speed_tables(docs: Path) -> str:
         if record.exists():
             speed = json.loads(record.read_text())
             text += f"### Processor {description}\n\n{measure_speed.table(speed)}"
-            text += source_line(f"`docs/{record.name}`", [speed]) + "\n"
+            text += source_line(f"`docs/{record.name}`", [speed])
+            text += f"\n![Training time with a processor {description}]({record.stem}.png)\n\n"
     return text
 
 

@@ -175,11 +175,13 @@ def processor_flags() -> set[str]:
 
 
 def processor_kind() -> str:
-    """Return the kind of the processor: bfloat16, avx512 or avx2."""
+    """Return the kind of the processor: bfloat16, avx512, avx2 or other."""
     flags = processor_flags()
     if BFLOAT16_FLAGS & flags:
         return "bfloat16"
-    return "avx512" if "avx512f" in flags else "avx2"
+    if "avx512f" in flags:
+        return "avx512"
+    return "avx2" if "avx2" in flags else "other"
 
 
 def processor() -> str:

@@ -1,7 +1,7 @@
 """Recipes that other projects publish, written from their descriptions, for benchmarks.peers.
 
-A recipe trains on images (N, 28, 28, 1) in [0, 1] with labels (N,), a random seed and a number of
-epochs, and returns a Trained.
+A recipe trains on images (N, 28, 28, 1) in [0, 1] with labels (N,) and a random seed, and returns a
+Trained. Its other arguments are settings, such as the number of epochs.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,10 @@ class Trained(NamedTuple):
     Attributes:
         predict: function that returns the class scores (N, 10) of images (N, 28, 28, 1).
         parameters: number of trained parameters; None where this number is not fixed.
-        stall: seconds that the training waited for the end of its input pipeline.
+        not_counted: seconds of the call that are not training: compilation, or waiting for the end
+            of the input pipeline.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     parameters: int | None = None
-    stall: float = 0.0
+    not_counted: float = 0.0

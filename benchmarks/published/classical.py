@@ -6,7 +6,7 @@ from benchmarks.published import Trained
 from tools.comparison.baselines import flat, hog_svm
 
 
-def hog_and_svm(images: np.ndarray, labels: np.ndarray, seed: int, epochs: int) -> Trained:
+def hog_and_svm(images: np.ndarray, labels: np.ndarray, seed: int) -> Trained:
     """Train a support vector machine on histograms of oriented gradients.
 
     The source gives an accuracy without settings. These are the ones of the comparison.

@@ -99,7 +99,7 @@ def with_fused_batch_norm(model: keras.Model) -> keras.Model:
     return keras.models.clone_model(
         model,
         clone_function=fused,
-        # Without the mask, which the layers of batch normalisation are called with.
+        # Keras passes a mask to layers of batch normalisation, which the fused ones do not accept.
         call_function=lambda layer, values, **options: layer(values),
     )
 

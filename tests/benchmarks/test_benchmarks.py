@@ -40,6 +40,7 @@ def training_row(median, **changes):
         "spread": 0.05,
         "n": 5,
         "with_stalls": median * 1.5,
+        "range_with_stalls": (median, median * 2),
         "val_accuracy": 0.85,
         "rate": 8e10,
         "batch_size": 256,
@@ -54,7 +55,13 @@ def results():
         for network in measure_speed.NETWORKS
         for title in measure_speed.training_programs(network, 128)
     ]
-    training = {title: training_row(100 if "this project" in title else 150) for title in titles}
+    training = {
+        title: training_row(
+            100 if "this project" in title else 150,
+            batch_size=int(title.rpartition(" ")[2]) if "batch size" in title else 256,
+        )
+        for title in titles
+    }
     for network in measure_speed.NETWORKS:
         training[f"{network}, plain Keras, batch size 64"] |= {"median": 200, "with_stalls": 400}
     training["dropout_cnn, PyTorch"] = {"missing": "torch"}
@@ -94,8 +101,9 @@ def row(results, name):
 def test_relative_times_are_those_of_plain_keras_at_its_best_and_as_in_tutorials(results):
     text = row(results, "gap_cnn, this project, default")
     # 100 of 150 µs without stalls, 150 of 400 µs with stalls.
-    assert "| 256 | 100 (5%) | 150 | 80 (50%) | 0.67 | 0.38 |" in text
-    assert "| 1.33 | 1.00 |" in row(results, "gap_cnn, plain Keras, batch size 64")
+    assert "| 256 | 100 (5%) | 150 (100 to 200) | 80 (50%) | 0.67 | 0.38 |" in text
+    text = row(results, "gap_cnn, plain Keras")
+    assert text.startswith("| gap_cnn, plain Keras | 64 | 200") and "| 1.33 | 1.00 |" in text
     assert "torch is not installed" in row(results, "dropout_cnn, PyTorch")
     assert "onnx is not installed" in row(results, "ONNX Runtime")
     assert "Epochs have 11,000 images" in measure_speed.table(results)
@@ -126,6 +134,10 @@ def test_the_table_marks_large_spreads(results):
 
 
 def test_a_significant_difference_in_accuracy_is_reported(results):
+    # Six comparisons: 2.64 standard deviations of 1.6 points.
+    assert "not significantly different (more than 4.2 points" in (
+        measure_speed.accuracy_sentence(results)
+    )
     own = results["training"]["gap_cnn, this project, batch size 128"]
     results["training"]["gap_cnn, this project, default"]["val_accuracy"] = 0.5  # other settings
     assert "SIGNIFICANTLY" not in measure_speed.accuracy_sentence(results)
@@ -137,16 +149,29 @@ def test_a_significant_difference_in_accuracy_is_reported(results):
         measure_speed.accuracy_sentence(results)
 
 
-def test_times_are_medians_without_stalls_and_means_with_stalls(monkeypatch):
+def test_times_are_medians_without_stalls_and_means_with_stalls():
     epochs = [
-        {"seconds": seconds, "stall": stall, "images": 1000, "val_accuracy": 0.8}
-        for seconds, stall in ((1.0, 0.0), (1.2, 0.2), (4.1, 3.0))
+        {"seconds": seconds, "stall": stall, "images": 1000, "val_accuracy": accuracy}
+        for seconds, stall, accuracy in ((1.0, 0.0, 0.7), (1.2, 0.2, 0.8), (4.1, 3.0, 0.9))
     ]
+    measured = measure_speed.training_row(epochs, flops=2000)
+    assert measured["median"] == pytest.approx(1000) and measured["n"] == 3
+    assert measured["with_stalls"] == pytest.approx(2100)
+    assert measured["range_with_stalls"] == pytest.approx((1000, 4100))
+    assert measured["rate"] == pytest.approx(2e6)
+    assert measured["val_accuracy"] == 0.9
+
+
+def test_networks_are_measured_one_after_the_other(monkeypatch):
+    measured = []
 
     def measure(programs):
+        measured.append(list(programs))
+        epoch = {"seconds": 1.0, "stall": 0.0, "images": 1000, "val_accuracy": 0.8}
         facts = {title: {"flops": 1000, "validated": 100, "batch_size": 64} for title in programs}
-        turns = {title: epochs for title in programs}
-        return facts, turns | {measure_speed.LIMIT: [{"rate": 2e6}]}
+        return facts, {title: [epoch] for title in programs} | {
+            measure_speed.LIMIT: [{"rate": 1e9 * len(measured)}]
+        }
 
     class OneWorker:
         def __init__(self, *program):
@@ -160,11 +185,11 @@ def test_times_are_medians_without_stalls_and_means_with_stalls(monkeypatch):
 
     monkeypatch.setattr(measure_speed, "measure_in_turns", measure)
     monkeypatch.setattr(measure_speed, "Worker", OneWorker)
-    measured = measure_speed.measure_training()
-    row = measured["training"]["gap_cnn, plain Keras, batch size 64"]
-    assert row["median"] == pytest.approx(1000) and row["with_stalls"] == pytest.approx(2100)
-    assert row["rate"] == pytest.approx(1e6)
-    assert measured["limit"]["median"] == 2e6
+    results = measure_speed.measure_training()
+    assert [len(titles) for titles in measured] == [6, 4, 4]  # with the matrix product
+    assert all(titles[0] == measure_speed.LIMIT for titles in measured)
+    assert results["limit"]["median"] == 2e9 and results["validated"] == 100
+    assert len(results["training"]) == 11
 
 
 def test_the_figure_has_a_bar_per_program(results):

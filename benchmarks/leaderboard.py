@@ -5,7 +5,7 @@
 The unit of cost is one epoch of `dropout_cnn` with plain `model.fit` on 55,000 images. It is
 measured before and after every training, so that costs from different machines compare. Saves
 leaderboard.md and, after every training, leaderboard.json. Run the same command again to resume:
-finished trainings are skipped. benchmarks.peers draws the results beside those of others.
+finished trainings are skipped. benchmarks.peers compares the recipes with those of others.
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ def train_and_score(
     before = unit()
     named = dataclasses.replace(config, runs_dir=runs_dir, name=f"{row}-{seed}")
     run = in_own_process(train_or_resume, named)
-    unit_seconds = (before + unit()) / 2
+    after = unit()
     scores = in_own_process(evaluate, run, test_time_flips=True, test_time_shifts=True)
     history = runs.load_history(run)
     flips, seconds = scores["without_shifts"], sum(epoch["seconds"] for epoch in history)
@@ -89,8 +89,8 @@ def train_and_score(
         "parameters": scores["parameters"],
         "epochs": len(history),
         "seconds": seconds,
-        "unit_seconds": unit_seconds,
-        "cost": seconds / unit_seconds,
+        "unit_seconds": (before, after),
+        "cost": seconds / ((before + after) / 2),
         "commit": runs.load_config(run)["commit"],
         "date": datetime.date.today().isoformat(),
         "processor": runtime.processor(),
@@ -168,20 +168,41 @@ def percent(row: dict[str, Any], key: str) -> str:
     return f"{mean} ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else mean
 
 
+def complete(
+    record: Path,
+    up_to_date: Callable[[dict[str, Any]], dict[str, Any]],
+    wanted: Iterable[tuple[str, int]],
+    train: Callable[[str, int], dict[str, Any]],
+) -> dict[str, Any]:
+    """Train what is missing in a JSON file, save after every training, and return all entries.
+
+    Args:
+        record: path of the file, which may not exist.
+        up_to_date: function that returns the entries to keep.
+        wanted: rows and seeds, in the order of training.
+        train: function that returns the entry of a row and a seed.
+    """
+    entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
+    for row, seed in wanted:
+        known = entries.setdefault(row, {})
+        if str(seed) not in known:
+            known[str(seed)] = train(row, seed)
+            atomic_io.write_json(record, entries)
+    return entries
+
+
 def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(__doc__, ROWS, SEEDS, "leaderboard", argv)
 
     def work() -> None:
-        record = options.output_dir / RECORD
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}
         unit = UnitOfCost()
-        for row in options.rows:
-            known = entries.setdefault(row, {})
-            for seed in map(str, range(options.seeds)):
-                if seed not in known:
-                    known[seed] = train_and_score(row, seed, options.runs_dir, unit)
-                    atomic_io.write_json(record, entries)
+        entries = complete(
+            options.output_dir / RECORD,
+            up_to_date,
+            [(row, seed) for row in options.rows for seed in range(options.seeds)],
+            lambda row, seed: train_and_score(row, str(seed), options.runs_dir, unit),
+        )
         rows = summaries(entries)
         (options.output_dir / "leaderboard.md").write_text(table(rows))
         print(f"\n{table(rows)}\nSaved {options.output_dir}/leaderboard.md and {RECORD}")

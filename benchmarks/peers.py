@@ -1,13 +1,13 @@
-"""Train recipes that others publish, on the same data and processor as those of this project.
+"""Train recipes that others publish in turns with those of this project, at the same unit of cost.
 
-    python -m benchmarks.peers                      all peers and the leaderboard, in turns
+    python -m benchmarks.peers                      all rows
     python -m benchmarks.peers fastai-5 quick       these rows
 
-Every peer uses its own framework, with the settings that are fastest on a CPU. Training images,
-seeds and the unit of cost are those of benchmarks.leaderboard. Saves peers.md, leaderboard.png
-and, after every training, peers.json, or leaderboard.json for the recipes of this project. Run the
-same command again to resume: finished trainings are skipped. Most peers need PyTorch, one needs
-XGBoost: python -m pip install -e ".[bench]" -c constraints.txt
+Every recipe of others uses its own framework, with the settings that are fastest on a CPU. Training
+images, seeds and the unit of cost are those of benchmarks.leaderboard. Saves peers.md, peers.png
+and, after every training, peers.json. Run the same command again to resume: finished trainings are
+skipped. Most recipes need PyTorch, one needs XGBoost and two a C++ compiler:
+python -m pip install -e ".[bench]" -c constraints.txt
 """
 
 import datetime
@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, leaderboard
 from benchmarks.leaderboard import UnitOfCost, percent
 from benchmarks.processes import in_own_process
-from fmnist import atomic_io, cli, runs, runtime
+from fmnist import cli, runs, runtime
 from fmnist.figure_style import default_style
 from plots import BLUE, RED
 
@@ -42,25 +41,23 @@ class Peer(NamedTuple):
     Attributes:
         title: name in the table and the plot.
         recipe: module and function in benchmarks.published.
-        epochs: number of epochs, or of rounds of boosting.
+        epochs: number of epochs, or of rounds of boosting; None if there are none.
         settings: other arguments of the function.
         published: published test accuracy in percent; None if there is none for this data set.
         published_epochs: number of epochs after which it was reached; None for `epochs`.
         trains_with_flips: whether the recipe mirrors training images; only then the plot shows the
             accuracy with test-time flips.
         package: package that the recipe needs.
-        seeds: number of seeds; one if a seed takes more than 20 minutes on two cores.
     """
 
     title: str
     recipe: str
-    epochs: float
+    epochs: float | None
     settings: dict[str, Any]
     published: float | None = None
     published_epochs: float | None = None
     trains_with_flips: bool = False
     package: str = "torch"
-    seeds: int = leaderboard.SEEDS
 
 
 PEERS = {
@@ -111,43 +108,49 @@ PEERS = {
         published=95.39,
         published_epochs=200,
         trains_with_flips=True,
-        seeds=1,
     ),
-    "hog-svm": Peer("HOG + SVM", "classical.hog_and_svm", 1, {}, published=92.6, package="skimage"),
+    "hog-svm": Peer(
+        "HOG + SVM", "classical.hog_and_svm", None, {}, published=92.6, package="skimage"
+    ),
     "xgboost": Peer(
         "XGBoost", "classical.gradient_boosting", 100, {}, published=89.82, package="xgboost"
     ),
 }
-ROWS = {**PEERS, **leaderboard.ROWS}
+ROWS = (*PEERS, *leaderboard.ROWS)
+# A training of these rows takes more than 20 minutes on two cores, so there is one seed.
+SLOW_ROWS = ("fastai-20", "resnet20", "best")
 
 
 def settings_of(peer: Peer) -> dict[str, Any]:
-    """Return what determines the result of a peer, as in a JSON object."""
+    """Return the arguments of a recipe, as in a JSON object."""
     settings = {"recipe": peer.recipe, "epochs": peer.epochs, **peer.settings}
     return json.loads(json.dumps(settings))
 
 
-def train_and_score(name: str, seed: int, unit: UnitOfCost) -> dict[str, Any]:
-    """Return the entry of one training. The validation set has 2,000 images."""
+def train_and_score(row: str, seed: int, runs_dir: Path, unit: UnitOfCost) -> dict[str, Any]:
+    """Return the entry of one training.
+
+    Args:
+        row: one of ROWS.
+        seed: random seed.
+        runs_dir: folder for run directories of this project.
+        unit: measures the unit of cost.
+    """
+    if row in leaderboard.ROWS:
+        return leaderboard.train_and_score(row, str(seed), runs_dir, unit)
     runtime.configure_tensorflow()
     import data
 
     dataset = data.load(val_size=2000, seed=seed)
-    peer = PEERS[name]
+    parts = [tuple(part) for part in (dataset.train, dataset.validation, dataset.test)]
     before = unit()
-    scores = in_own_process(
-        train,
-        peer,
-        seed,
-        *(tuple(part) for part in (dataset.train, dataset.validation, dataset.test)),
-    )
+    scores = in_own_process(train, PEERS[row], seed, *parts)
     after = unit()
     return {
-        "settings": settings_of(peer),
+        "settings": settings_of(PEERS[row]),
         **scores,
-        "epochs": peer.epochs,
-        "unit_seconds_before": before,
-        "unit_seconds_after": after,
+        "epochs": PEERS[row].epochs,
+        "unit_seconds": (before, after),
         "cost": scores["seconds"] / ((before + after) / 2),
         "commit": runs.commit(),
         "date": datetime.date.today().isoformat(),
@@ -167,9 +170,10 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
     os.environ.update(TF_ENABLE_ONEDNN_OPTS="1", TF_CPP_MIN_LOG_LEVEL="3")
     module, function = peer.recipe.split(".")
     recipe = getattr(importlib.import_module(f"benchmarks.published.{module}"), function)
+    settings = peer.settings | ({"epochs": peer.epochs} if peer.epochs else {})
     begin = time.perf_counter()
-    trained = recipe(*training, seed=seed, epochs=peer.epochs, **peer.settings)
-    seconds = time.perf_counter() - begin - trained.stall
+    trained = recipe(*training, seed=seed, **settings)
+    seconds = time.perf_counter() - begin - trained.not_counted
 
     def accuracies(part: Part) -> tuple[float, float]:
         """Return the accuracy with and without test-time flips."""
@@ -189,149 +193,166 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
         "val_accuracy_without_flips": val_without_flips,
         "parameters": trained.parameters,
         "seconds": seconds,
+        "version": f"{peer.package} {importlib.import_module(peer.package).__version__}",
     }
 
 
 def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of peers whose settings have not changed."""
-    return {
-        name: {
+    """Return the entries whose settings have not changed."""
+    others = {
+        row: {
             seed: entry
-            for seed, entry in of_peer.items()
-            if entry["settings"] == settings_of(PEERS[name])
+            for seed, entry in of_row.items()
+            if entry["settings"] == settings_of(PEERS[row])
         }
-        for name, of_peer in entries.items()
-        if name in PEERS
+        for row, of_row in entries.items()
+        if row in PEERS
     }
+    return others | leaderboard.up_to_date(entries)
 
 
 def summaries(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary of every peer with entries."""
+    """Return the summary of every row with entries.
+
+    Its accuracy "shown" is that with test-time flips if the training mirrors images.
+    """
     rows = {}
-    for name, peer in PEERS.items():
-        if of_peer := list(entries.get(name, {}).values()):
-            rows[name] = leaderboard.summary(
-                of_peer, ("accuracy", "accuracy_without_flips", "cost")
-            )
+    for row in ROWS:
+        if of_row := list(entries.get(row, {}).values()):
+            flips = row not in PEERS or PEERS[row].trains_with_flips
+            key = "accuracy" if flips else "accuracy_without_flips"
+            of_row = [{**entry, "shown": entry[key]} for entry in of_row]
             costs = [
-                entry["seconds"] / entry[f"unit_seconds_{when}"]
-                for entry in of_peer
-                for when in ("before", "after")
+                entry["seconds"] / seconds for entry in of_row for seconds in entry["unit_seconds"]
             ]
-            rows[name] |= {"lowest_cost": min(costs), "highest_cost": max(costs)}
-            rows[name]["is_reproduced"] = is_reproduced(peer, rows[name])
+            rows[row] = {
+                **leaderboard.summary(
+                    of_row, ("accuracy", "accuracy_without_flips", "shown", "cost")
+                ),
+                "cost_range": (min(costs), max(costs)),
+            }
     return rows
 
 
-def is_reproduced(peer: Peer, row: dict[str, Any]) -> bool:
-    """Return whether a peer reaches its published accuracy, after as many epochs."""
-    return (
-        peer.published is not None
-        and peer.published_epochs in (None, peer.epochs)
-        and 100 * row["accuracy_without_flips"] >= peer.published - TOLERANCE
-    )
-
-
 def table(rows: dict[str, Any]) -> str:
-    """Return the summaries of all peers as a Markdown table; missing ones are marked as such."""
+    """Return the summaries of all rows as a Markdown table; missing ones are marked as such."""
     lines = [
         "| recipe | epochs | cost, units | test accuracy, % | with test-time flips, % | "
         "published, % | seeds |",
         "|---" * 7 + "|",
     ]
-    for name, peer in PEERS.items():
-        row = rows.get(name)
-        epochs = f"{peer.epochs:g}" if peer.epochs > 1 else "–"
-        cells = [f"{peer.title} (`{name}`)", epochs]
-        if row:
+    for row in ROWS:
+        summary, cells = rows.get(row), [f"{title(row)} (`{row}`)"]
+        if summary:
+            low, high = summary["cost_range"]
             cells += [
-                f"{row['cost']:.1f} ({row['lowest_cost']:.1f} to {row['highest_cost']:.1f})",
-                percent(row, "accuracy_without_flips"),
-                percent(row, "accuracy"),
+                f"{summary['epochs'] or '–'}",
+                f"{summary['cost']:.1f} ({low:.1f} to {high:.1f})",
+                percent(summary, "accuracy_without_flips"),
+                percent(summary, "accuracy"),
             ]
         else:
-            cells += ["not measured", "–", "–"]
-        cells += [publication(peer, row), str(row["n"] if row else 0)]
+            cells += ["–", "not measured", "–", "–"]
+        cells += [publication(row, summary), str(summary["n"] if summary else 0)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def publication(peer: Peer, row: dict[str, Any] | None) -> str:
-    """Return the published accuracy of a peer and whether it is reproduced."""
+def title(row: str) -> str:
+    """Return the name of a row in the table and the plot."""
+    return PEERS[row].title if row in PEERS else f"this project: {row}"
+
+
+def publication(row: str, summary: dict[str, Any] | None) -> str:
+    """Return the published accuracy of a row and whether it is reproduced."""
+    if row not in PEERS:
+        return "–"
+    peer = PEERS[row]
     if peer.published is None:
         return "none for this data set"
     text = str(peer.published)
     if peer.published_epochs:
         text += f" after {peer.published_epochs:g} epochs"
-    if row:
-        text += ", reproduced" if row["is_reproduced"] else ", not reproduced"
+    if summary:
+        text += f", {verdict(peer, summary)}"
     return text
 
 
-def line_of(rows: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return the costs and accuracies of the rows that no cheaper row exceeds, by ascending cost.
+def verdict(peer: Peer, summary: dict[str, Any]) -> str:
+    """Return whether a recipe reaches its published accuracy, after as many epochs."""
+    if peer.published_epochs:
+        return "not trained as long"
+    lowest = peer.published - TOLERANCE
+    is_reproduced = 100 * summary["accuracy_without_flips"] >= lowest
+    return "reproduced" if is_reproduced else "not reproduced"
 
-    Args:
-        rows: summaries of the leaderboard.
-    """
+
+def line_of(rows: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return cost and accuracy of the rows of this project that no cheaper one equals."""
+    own = [rows[row] for row in leaderboard.ROWS if row in rows]
     points = []
-    for row in sorted(rows.values(), key=lambda row: row["cost"]):
-        if not points or row["accuracy"] > points[-1][1]:
-            points.append((row["cost"], row["accuracy"]))
+    for summary in sorted(own, key=lambda summary: summary["cost"]):
+        if not points or summary["shown"] > points[-1][1]:
+            points.append((summary["cost"], summary["shown"]))
     return points
 
 
-def shown_accuracy(peer: Peer) -> str:
-    """Return the key of the accuracy in the plot."""
-    return "accuracy" if peer.trains_with_flips else "accuracy_without_flips"
-
-
-def ahead(peers: dict[str, Any], rows: dict[str, Any]) -> list[str]:
-    """Return the peers above the line of this project; left of the line there is nothing to exceed.
-
-    Args:
-        peers: summaries of the peers.
-        rows: summaries of the leaderboard.
-    """
-    if not rows:
-        return []
-    costs, accuracies = zip(*line_of(rows), strict=True)
+def unequalled(rows: dict[str, Any]) -> list[str]:
+    """Return the recipes of others that no recipe of this project equals at no higher cost."""
+    line = line_of(rows)
     return [
-        name
-        for name, peer in peers.items()
-        if peer["cost"] >= costs[0]
-        and peer[shown_accuracy(PEERS[name])]
-        > np.interp(math.log(peer["cost"]), np.log(costs), accuracies)
+        row
+        for row in PEERS
+        if row in rows
+        and not any(
+            cost <= rows[row]["cost"] and accuracy >= rows[row]["shown"] for cost, accuracy in line
+        )
     ]
 
 
-def figure_of(peers: dict[str, Any], rows: dict[str, Any]) -> Figure:
-    """Return the plot of accuracy against cost.
+def comparison_sentence(rows: dict[str, Any]) -> str:
+    """Return the sentence that names the recipes of others that are better at the same cost."""
+    measured = sum(row in rows for row in PEERS)
+    titles = ", ".join(title(row) for row in unequalled(rows))
+    return (
+        f"Measured recipes of others: {measured} of {len(PEERS)}. Those that no recipe of this "
+        f"project equals at the same or a lower cost: {titles or 'none'}."
+    )
 
-    Args:
-        peers: summaries of the peers.
-        rows: summaries of the leaderboard.
-    """
+
+def figure_of(rows: dict[str, Any]) -> Figure:
+    """Return the plot of accuracy against cost."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
     line = line_of(rows)
-    axes.plot([cost for cost, _ in line], [100 * value for _, value in line], color=BLUE)
-    for name, row in rows.items():
-        config = leaderboard.ROWS[name].config
-        title = f"{config.recipe}, {config.epochs} epochs" if name == "shortest" else config.recipe
-        point(axes, row["cost"], row, "accuracy", title, color=BLUE, marker="o")
-    for name, row in peers.items():
-        peer = PEERS[name]
-        is_counted = peer.published is None or row["is_reproduced"]
-        point(
-            axes,
-            row["cost"],
-            row,
-            shown_accuracy(peer),
-            f"{peer.title}, {peer.epochs:g} epochs" if peer.epochs > 1 else peer.title,
-            color=RED,
-            marker="D",
-            markerfacecolor=RED if is_counted else "white",
+    # From each point on, this accuracy is available.
+    axes.step(
+        [cost for cost, _ in line], [100 * value for _, value in line], where="post", color=BLUE
+    )
+    for row, summary in rows.items():
+        peer = PEERS.get(row)
+        is_confirmed = not peer or not peer.published or verdict(peer, summary) == "reproduced"
+        deviation = summary["shown_deviation"]
+        colour = RED if peer else BLUE
+        axes.errorbar(
+            summary["cost"],
+            100 * summary["shown"],
+            yerr=None if math.isnan(deviation) else 100 * deviation,
+            color=colour,
+            linestyle="none",
+            capsize=4,
+            marker="D" if peer else "o",
+            markerfacecolor=colour if is_confirmed else "white",
+        )
+        epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""
+        axes.annotate(
+            f"{title(row).removeprefix('this project: ')}{epochs}",
+            (summary["cost"], 100 * summary["shown"]),
+            xytext=(8, -12),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+            weight="normal" if peer else "bold",
         )
     axes.set(
         xscale="log",
@@ -345,45 +366,12 @@ def figure_of(peers: dict[str, Any], rows: dict[str, Any]) -> Figure:
     return figure
 
 
-def point(
-    axes: Axes, cost: float, row: dict[str, Any], key: str, label: str, color: str, **options: Any
-) -> None:
-    """Draw a summary with its standard deviation and its label."""
-    deviation = row[f"{key}_deviation"]
-    axes.errorbar(
-        cost,
-        100 * row[key],
-        yerr=None if math.isnan(deviation) else 100 * deviation,
-        color=color,
-        linestyle="none",
-        capsize=4,
-        **options,
-    )
-    axes.annotate(
-        label,
-        (cost, 100 * row[key]),
-        xytext=(8, -12),
-        textcoords="offset points",
-        color=color,
-        fontsize=8,
-    )
-
-
-def read(record: Path) -> dict[str, Any]:
-    """Return the entries of a JSON file, none if it does not exist."""
-    return json.loads(record.read_text()) if record.exists() else {}
-
-
 def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(__doc__, ROWS, leaderboard.SEEDS, "peers", argv)
 
     def work() -> None:
         folder = options.output_dir
         folder.mkdir(parents=True, exist_ok=True)
-        entries = {
-            leaderboard.RECORD: leaderboard.up_to_date(read(folder / leaderboard.RECORD)),
-            RECORD: up_to_date(read(folder / RECORD)),
-        }
         missing = {
             row: PEERS[row].package
             for row in options.rows
@@ -392,27 +380,23 @@ def main(argv: list[str] | None = None) -> int:
         for row, package in missing.items():
             print(f"Skipped {row}: {cli.not_installed(package)}")
         unit = UnitOfCost()
-        for seed in range(options.seeds):
-            for row in options.rows:
-                is_own = row in leaderboard.ROWS
-                record = leaderboard.RECORD if is_own else RECORD
-                known = entries[record].setdefault(row, {})
-                if str(seed) in known or row in missing:
-                    continue
-                if is_own:
-                    entry = leaderboard.train_and_score(row, str(seed), options.runs_dir, unit)
-                elif seed < PEERS[row].seeds:
-                    entry = train_and_score(row, seed, unit)
-                else:
-                    continue
-                known[str(seed)] = entry
-                atomic_io.write_json(folder / record, entries[record])
-                print(f"{row}, seed {seed}: {entry['accuracy']:.2%}, {entry['cost']:.1f} units")
-        rows, peers = leaderboard.summaries(entries[leaderboard.RECORD]), summaries(entries[RECORD])
-        (folder / "peers.md").write_text(table(peers))
+        entries = leaderboard.complete(
+            folder / RECORD,
+            up_to_date,
+            [
+                (row, seed)
+                for seed in range(options.seeds)
+                for row in options.rows
+                if row not in missing and (seed == 0 or row not in SLOW_ROWS)
+            ],
+            lambda row, seed: train_and_score(row, seed, options.runs_dir, unit),
+        )
+        rows = summaries(entries)
+        text = f"{table(rows)}\n{comparison_sentence(rows)}\n"
+        (folder / "peers.md").write_text(text)
         with default_style():
-            figure_of(peers, rows).savefig(folder / "leaderboard.png", dpi=150)
-        print(f"\n{table(peers)}\nSaved {folder}/peers.md, {RECORD} and leaderboard.png")
+            figure_of(rows).savefig(folder / "peers.png", dpi=150)
+        print(f"\n{text}\nSaved {folder}/peers.md, {RECORD} and peers.png")
 
     return cli.exit_code("peers.py", work)
 

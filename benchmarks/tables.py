@@ -51,7 +51,7 @@ def tables() -> dict[str, str]:
     docs = ROOT / "docs"
     entries = leaderboard.up_to_date(json.loads((docs / "leaderboard.json").read_text()))
     published = peers.up_to_date(json.loads((docs / "peers.json").read_text()))
-    ahead = ahead_sentence(published, entries)
+    beside_others = peers.comparison_sentence(peers.summaries(published))
     compared = comparison_results(docs / "comparison")
     trained = engines.up_to_date(json.loads((docs / "engines.json").read_text()))
     changes = ablations.up_to_date(json.loads((docs / "ablations.json").read_text()))
@@ -77,12 +77,12 @@ def tables() -> dict[str, str]:
         + source_line("`docs/real_photos.json`", [photos]),
         "photo-ablation": photo_ablation.table(parts)
         + source_line("`docs/photo_ablation.json`", [parts]),
-        "recipes": f"{recipes_table(entries).rstrip()} {ahead}\n",
+        "recipes": f"{recipes_table(entries).rstrip()} {beside_others}\n",
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),
         "peers": peers.table(peers.summaries(published))
         + source_line("`docs/peers.json`", flattened(published))
-        + f"\n{ahead}\n",
+        + f"\n{beside_others}\n",
         "comparison": comparison_table(compared)
         + source_line("`docs/comparison`", flattened(compared)),
         "speed": speed_tables(docs),
@@ -91,13 +91,6 @@ def tables() -> dict[str, str]:
         + source_line("`docs/ablations.json`", changes.values()),
         "engines": engines.table(trained) + source_line("`docs/engines.json`", trained.values()),
     }
-
-
-def ahead_sentence(published: dict[str, Any], entries: dict[str, Any]) -> str:
-    """Return the sentence that names the peers above the line of this project in the plot."""
-    names = peers.ahead(peers.summaries(published), leaderboard.summaries(entries))
-    titles = ", ".join(peers.PEERS[name].title for name in names)
-    return f"Recipes of others that are more accurate at the same cost: {titles or 'none'}."
 
 
 def speed_tables(docs: Path) -> str:

@@ -95,9 +95,9 @@ def test_the_residual_network_has_twenty_layers_and_the_published_number_of_para
     """ResNet-20 of He et al. has 0.27 million parameters."""
     model = build_model("resnet")
     convolutions = [layer for layer in layers_of(model) if isinstance(layer, keras.layers.Conv2D)]
-    in_blocks = [layer for layer in convolutions if layer.kernel_size == (3, 3)]
-    assert len(in_blocks) + 1 == 20  # and the classifier
-    assert len(convolutions) - len(in_blocks) == 2  # shortcuts to other numbers of filters
+    three_by_three = [layer for layer in convolutions if layer.kernel_size == (3, 3)]
+    assert len(three_by_three) + 1 == 20  # and the classifier
+    assert len(convolutions) - len(three_by_three) == 2  # shortcuts to other numbers of filters
     assert model.get_layer("residual_blocks").output_shape == (None, 7, 7, 64)
     assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 271_994
 

@@ -15,40 +15,42 @@ def peer_entry(name, accuracy=0.93, cost=5.0, **changes):
         "parameters": 1000,
         "epochs": peers.PEERS[name].epochs,
         "seconds": 10 * cost,
-        "unit_seconds_before": 8.0,
-        "unit_seconds_after": 12.5,
+        "unit_seconds": [8.0, 12.5],
         "cost": cost,
         **changes,
     }
 
 
-def own_rows(**points):
-    """Return summaries of the leaderboard from (cost, accuracy) by row."""
-    return {
-        row: {"cost": cost, "accuracy": accuracy, "accuracy_deviation": 0.001}
-        for row, (cost, accuracy) in points.items()
-    }
+def summaries(**points):
+    """Return summaries from (cost, accuracy) by row; accuracies with flips are 1 point higher."""
+    entries = {}
+    for row, (cost, accuracy) in points.items():
+        row = row.replace("_", "-")
+        entry = peer_entry(row if row in peers.PEERS else "hog-svm", accuracy, cost)
+        entries[row] = {"0": {**entry, "epochs": 3}}
+    return peers.summaries(entries)
 
 
-OWN = own_rows(classic=(7, 0.93), shortest=(2, 0.92), quick=(8, 0.94), strong=(32, 0.95))
+OWN = {"shortest": (2, 0.91), "classic": (7, 0.90), "quick": (8, 0.93), "strong": (32, 0.94)}
 
 
 @pytest.mark.parametrize(
-    "name, accuracy, reproduced",
+    "name, accuracy, expected",
     [
-        ("fastai-5", 0.9271, True),
-        ("fastai-5", 0.9269, False),
-        ("fastai-5", 0.95, True),
-        ("resnet20", 0.9539, False),  # published after 200 epochs
-        ("keras-convnet", 0.93, False),  # nothing is published
+        ("fastai-5", 0.9271, "93.0, reproduced"),
+        ("fastai-5", 0.9269, "93.0, not reproduced"),
+        ("fastai-5", 0.95, "93.0, reproduced"),
+        ("fastai-5", None, "93.0"),
+        ("resnet20", 0.96, "95.39 after 200 epochs, not trained as long"),
+        ("keras-convnet", 0.93, "none for this data set"),
+        ("quick", 0.93, "–"),
     ],
 )
-def test_a_recipe_is_reproduced_up_to_three_tenths_of_a_point(name, accuracy, reproduced):
-    row = peers.summaries({name: {"0": peer_entry(name, accuracy)}})[name]
-    assert row["is_reproduced"] == reproduced
+def test_a_recipe_is_reproduced_up_to_three_tenths_of_a_point(name, accuracy, expected):
+    assert peers.publication(name, accuracy and {"accuracy_without_flips": accuracy}) == expected
 
 
-def test_the_table_has_every_peer_its_range_of_costs_and_its_publication():
+def test_the_table_has_every_recipe_and_its_range_of_costs():
     rows = peers.summaries(
         {
             "fastai-5": {"0": peer_entry("fastai-5"), "1": peer_entry("fastai-5", 0.94)},
@@ -56,15 +58,12 @@ def test_the_table_has_every_peer_its_range_of_costs_and_its_publication():
         }
     )
     lines = peers.table(rows).splitlines()
-    assert len(lines) == 2 + len(peers.PEERS)
+    assert len(lines) == 2 + len(peers.ROWS)
     text = next(line for line in lines if "`fastai-5`" in line)
     assert "| 5 | 5.0 (4.0 to 6.2) | 93.50 ± 0.71 | 94.50 ± 0.71 | 93.0, reproduced | 2 |" in text
     text = next(line for line in lines if "`resnet20`" in line)
-    assert "| 94.00 | 95.00 | 95.39 after 200 epochs, not reproduced | 1 |" in text
-    text = next(line for line in lines if "`hog-svm`" in line)
-    assert text.endswith("| – | not measured | – | – | 92.6 | 0 |")
-    text = next(line for line in lines if "`keras-convnet`" in line)
-    assert text.endswith("| 15 | not measured | – | – | none for this data set | 0 |")
+    assert "| 94.00 | 95.00 | 95.39 after 200 epochs, not trained as long | 1 |" in text
+    assert "| this project: quick (`quick`) | – | not measured | – | – | – | 0 |" in lines
 
 
 def test_entries_with_other_settings_are_outdated():
@@ -74,64 +73,61 @@ def test_entries_with_other_settings_are_outdated():
     assert peers.up_to_date(json.loads(json.dumps(entries))) == {"fastai-20": {"0": current}}
 
 
-def test_the_line_connects_the_rows_that_no_cheaper_row_exceeds():
-    assert peers.line_of(OWN) == [(2, 0.92), (7, 0.93), (8, 0.94), (32, 0.95)]
-    assert peers.line_of(own_rows(quick=(6, 0.94), classic=(7, 0.93))) == [(6, 0.94)]
+def test_the_line_connects_the_rows_of_this_project_that_no_cheaper_row_equals():
+    points = peers.line_of(summaries(**OWN, fastai_20=(4, 0.99)))
+    assert points == [(2, pytest.approx(0.92)), (8, pytest.approx(0.94)), (32, pytest.approx(0.95))]
 
 
 @pytest.mark.parametrize(
-    "cost, accuracy, is_ahead",
+    "cost, accuracy, is_unequalled",
     [
-        (16, 0.9451, True),  # half way between 8 and 32 units on a logarithmic axis
-        (16, 0.9449, False),
-        (1, 0.99, False),  # cheaper than every row
+        (16, 0.9401, True),  # more accurate than quick, which costs 8
+        (16, 0.9399, False),
+        (1, 0.5, True),  # cheaper than every row
         (64, 0.951, True),
+        (64, 0.949, False),
     ],
 )
-def test_a_peer_is_ahead_if_it_is_above_the_line_at_its_cost(cost, accuracy, is_ahead):
-    entry = peer_entry("keras-convnet", accuracy, cost=cost)
-    rows = peers.summaries({"keras-convnet": {"0": entry}})
-    assert peers.ahead(rows, OWN) == (["keras-convnet"] if is_ahead else [])
-    assert peers.ahead(rows, {}) == []
+def test_a_recipe_is_unequalled_if_no_cheaper_row_is_as_accurate(cost, accuracy, is_unequalled):
+    # This recipe trains without mirrored images, so its accuracy without flips counts.
+    rows = summaries(**OWN, keras_convnet=(cost, accuracy))
+    assert peers.unequalled(rows) == (["keras-convnet"] if is_unequalled else [])
+    expected = "keras.io mnist_convnet" if is_unequalled else "none"
+    assert peers.comparison_sentence(rows) == (
+        f"Measured recipes of others: 1 of {len(peers.PEERS)}. Those that no recipe of this "
+        f"project equals at the same or a lower cost: {expected}."
+    )
 
 
 def test_the_plot_has_a_point_for_every_row_and_marks_what_is_not_reproduced():
-    rows = peers.summaries(
-        {
-            "fastai-5": {"0": peer_entry("fastai-5")},
-            "resnet20": {"0": peer_entry("resnet20", 0.94, cost=100.0)},
-        }
-    )
-    axes = peers.figure_of(rows, OWN).axes[0]
-    filled = {
-        line.get_xdata()[0]: (line.get_ydata()[0], line.get_markerfacecolor())
+    rows = summaries(**OWN, fastai_5=(5, 0.93), hog_svm=(6, 0.9), resnet20=(100, 0.94))
+    axes = peers.figure_of(rows).axes[0]
+    points = {
+        line.get_xdata()[0]: (round(line.get_ydata()[0], 6), line.get_markerfacecolor())
         for line in axes.lines
         if line.get_marker() == "D"
     }
-    # Without test-time flips for fastai-5, which trains without mirrored images.
-    assert filled == {5.0: (93.0, peers.RED), 100.0: (95.0, "white")}
-    labels = {text.get_text() for text in axes.texts}
-    assert {"quick", "quick, 3 epochs", "ResNet-20, random erasing, 20 epochs"} <= labels
+    assert points == {
+        5: (93.0, peers.RED),
+        6: (90.0, "white"),
+        100: (95.0, "white"),  # with test-time flips, because the training mirrors images
+    }
+    assert {"quick, 3 epochs", "HOG + SVM, 3 epochs"} <= {text.get_text() for text in axes.texts}
+    steps = axes.lines[0]
+    assert list(steps.get_xdata()) == [2, 8, 32] and steps.get_drawstyle() == "steps-post"
 
 
 def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train_own(row, seed, runs_dir, unit):
-        trained.append((row, int(seed)))
+    def train(row, seed, runs_dir, unit):
+        trained.append((row, seed))
+        if row in peers.PEERS:
+            return peer_entry(row)
         settings = leaderboard.config_of(row, seed).result_settings()
-        return {
-            **peer_entry("hog-svm"),
-            "settings": settings,
-            "accuracy_with_shifts": 0.9,
-        }
+        return {**peer_entry("hog-svm"), "settings": settings}
 
-    def train_peer(name, seed, unit):
-        trained.append((name, seed))
-        return peer_entry(name)
-
-    monkeypatch.setattr(leaderboard, "train_and_score", train_own)
-    monkeypatch.setattr(peers, "train_and_score", train_peer)
+    monkeypatch.setattr(peers, "train_and_score", train)
     packages = {"torch": None}
     monkeypatch.setattr(peers, "find_spec", lambda name: packages.get(name, "found"))
     arguments = ["hog-svm", "resnet20", "quick", "--seeds", "2", "--output-dir", str(tmp_path)]
@@ -142,40 +138,48 @@ def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkey
     assert 'Skipped resnet20: not installed: torch; run: python -m pip install -e ".[bench]"' in (
         output
     )
-    assert (tmp_path / "leaderboard.png").stat().st_size > 10_000
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
     packages["torch"] = "found"
     assert peers.main(arguments) == 0
     assert trained == [*in_turns, ("resnet20", 0)]  # one seed, because it takes long
-    assert set(json.loads((tmp_path / "peers.json").read_text())) == {"hog-svm", "resnet20"}
-    assert set(json.loads((tmp_path / "leaderboard.json").read_text())) == {"quick"}
+    assert set(json.loads((tmp_path / "peers.json").read_text())) == {
+        "hog-svm",
+        "quick",
+        "resnet20",
+    }
 
 
-def test_the_training_time_excludes_the_stall_of_the_input_pipeline(monkeypatch):
+def test_the_scores_and_the_training_time_of_a_recipe(monkeypatch):
     labels = np.array([0, 1, 1, 0])
     images = np.zeros((4, 28, 28, 1), np.float32)
-    images[:, :, :14] = labels[:, None, None, None]  # mirrored images look like the other class
+    images[:, :, :14] = labels[:, None, None, None]  # a mirrored 1 has a dark left half, like a 0
 
     def predict(images):
         is_one = images[:, 0, 0, 0] > 0
-        return np.stack([1 - is_one, 2 * is_one], axis=1)
+        return np.stack([1.5 * ~is_one, is_one], axis=1)
 
-    recipe = type(
-        "Recipes",
-        (),
-        {"recipe": lambda *part, seed, epochs: published.Trained(predict, 7, stall=-100.0)},
-    )
-    monkeypatch.setattr(peers.importlib, "import_module", lambda name: recipe)
+    def recipe(images, labels, seed, epochs, width):
+        assert (seed, epochs, width) == (3, 2, 8)
+        return published.Trained(predict, 7, not_counted=-100.0)
+
+    class Module:
+        __version__ = "1.2"
+
+    Module.recipe = staticmethod(recipe)
+    monkeypatch.setattr(peers.importlib, "import_module", lambda name: Module)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     part = (images, labels)
-    scores = peers.train(peers.Peer("", "module.recipe", 1, {}), 0, part, part, part)
+    peer = peers.Peer("", "module.recipe", 2, {"width": 8}, package="a package")
+    scores = peers.train(peer, 3, part, part, part)
     assert 100 < scores.pop("seconds") < 110
     assert scores == {
-        "accuracy": 1.0,
+        "accuracy": 0.5,  # with flips, everything looks like a 0
         "accuracy_without_flips": 1.0,
-        "val_accuracy": 1.0,
+        "val_accuracy": 0.5,
         "val_accuracy_without_flips": 1.0,
         "parameters": 7,
+        "version": "a package 1.2",
     }
 
 

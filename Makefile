@@ -34,7 +34,7 @@ help:
 	@echo "make test-notebook    run docs/tutorial.ipynb (about a minute)"
 	@echo "make lint             check style and formatting with Ruff"
 	@echo "make resolve          check that all packages exist for Linux, Windows and macOS"
-	@echo "make bench            compare the training speed with plain Keras (20 minutes)"
+	@echo "make bench            compare the training speed with plain Keras (half an hour)"
 	@echo "make leaderboard      measure accuracy and training time of all recipes (hours)"
 	@echo "make tables           write the result tables of README.md and docs/ from the JSON files"
 	@echo "make fault-injection  kill trainings, fill disks and corrupt inputs (30 minutes)"

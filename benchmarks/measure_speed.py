@@ -1,6 +1,6 @@
 """Measure the speed of training and prediction in comparison with Keras, PyTorch and ONNX Runtime.
 
-    python -m benchmarks.measure_speed                       about 20 minutes on two cores
+    python -m benchmarks.measure_speed                       up to half an hour on two cores
     python -m benchmarks.measure_speed --output-dir results
 
 Each program (plain Keras, this project, PyTorch, ONNX Runtime) runs in its own process

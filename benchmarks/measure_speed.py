@@ -444,7 +444,7 @@ def accuracy_sentence(results: dict[str, Any]) -> str:
     """
     training, validated = results["training"], results["validated"]
     titles = [title for title in training if "plain Keras" in title]
-    # Of several comparisons, 5 % in total are significant by chance.
+    # Bonferroni's correction for several comparisons, at 5 % in total.
     deviations = statistics.NormalDist().inv_cdf(1 - 0.05 / (2 * len(titles)))
     parts = []
     for title in titles:
@@ -469,8 +469,8 @@ def accuracy_sentence(results: dict[str, Any]) -> str:
 
 def figure_of(results: dict[str, Any]) -> Figure:
     """Return the figure: training time of every program, and by number of images and batch size."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    bars, curves = figure.subplots(1, 2, width_ratios=(1.3, 1))
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    bars, curves = figure.subplots(1, 2, width_ratios=(1.2, 1))
     rows = {title: row for title, row in results["training"].items() if "missing" not in row}
     colours = [BLUE if "this project" in title else "0.65" for title in rows]
     container = bars.barh(
@@ -493,14 +493,14 @@ def figure_of(results: dict[str, Any]) -> Figure:
         results["by_images"].values(),
         "o-",
         color=BLUE,
-        label="by number of images, batch size 256",
+        label="images, in batches of 256",
     )
     curves.plot(
         [int(batch_size) for batch_size in results["by_batch"]],
         results["by_batch"].values(),
         "s--",
         color=RED,
-        label=f"by batch size, {SIZES[0]:,} images",
+        label=f"batch size, {SIZES[0]:,} images",
     )
     curves.set(
         xscale="log",

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from benchmarks import command_line, leaderboard
 from benchmarks.leaderboard import UnitOfCost, percent
@@ -117,6 +119,7 @@ PEERS = {
     ),
 }
 ROWS = (*PEERS, *leaderboard.ROWS)
+LABEL_SIDES = ((1, -1), (1, 1), (-1, 1), (-1, -1))  # of a point: right or left, above or below
 # A training of these rows takes more than 20 minutes on two cores, so there is one seed.
 SLOW_ROWS = ("fastai-20", "resnet20", "best")
 
@@ -344,16 +347,6 @@ def figure_of(rows: dict[str, Any]) -> Figure:
             marker="D" if peer else "o",
             markerfacecolor=colour if is_confirmed else "white",
         )
-        epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""
-        axes.annotate(
-            f"{title(row).removeprefix('this project: ')}{epochs}",
-            (summary["cost"], 100 * summary["shown"]),
-            xytext=(8, -12),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-            weight="normal" if peer else "bold",
-        )
     axes.set(
         xscale="log",
         xlabel="Training cost, units (1 unit: one epoch of dropout_cnn with plain model.fit)",
@@ -363,7 +356,46 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     ticks = (1, 2, 5, 10, 20, 50, 100, 200)
     axes.set_xticks(ticks, ticks)
     axes.minorticks_off()
+    axes.margins(0.1, 0.08)
+    for label, options in (
+        ("this project", {"color": BLUE, "marker": "o"}),
+        ("others", {"color": RED, "marker": "D"}),
+        ("others, not reproduced", {"color": RED, "marker": "D", "markerfacecolor": "white"}),
+    ):
+        axes.plot([], [], linestyle="none", label=label, **options)
+    axes.legend(loc="lower right")
+    label_points(axes, rows)
     return figure
+
+
+def label_points(axes: Axes, rows: dict[str, Any]) -> None:
+    """Write the name of every row beside its point, where it covers no other name or point."""
+    axes.figure.draw_without_rendering()  # sets the positions
+    points = [(summary["cost"], 100 * summary["shown"]) for summary in rows.values()]
+    occupied = [
+        Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(points)
+    ]
+    for (row, summary), point in zip(rows.items(), points, strict=True):
+        epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""
+        for horizontal, vertical in LABEL_SIDES:
+            label = axes.annotate(
+                f"{title(row).removeprefix('this project: ')}{epochs}",
+                point,
+                xytext=(8 * horizontal, 6 * vertical),
+                textcoords="offset points",
+                ha="left" if horizontal > 0 else "right",
+                va="bottom" if vertical > 0 else "top",
+                color=RED if row in PEERS else BLUE,
+                fontsize=9,
+                weight="normal" if row in PEERS else "bold",
+            )
+            box = label.get_window_extent()
+            fits = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            is_free = fits and not box.count_overlaps(occupied)
+            if is_free or (horizontal, vertical) == LABEL_SIDES[-1]:
+                occupied.append(box)
+                break
+            label.remove()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -116,7 +116,9 @@ def test_every_network_can_be_inspected(run, name, monkeypatch, tmp_path):
     loaded = inspected.load(run, None, tmp_path)
     drawn = layers.filters(loaded).figures | layers.feature_maps(loaded).figures
     assert drawn.keys() >= {"filters", "patches", "feature_maps"}
-    assert ("feature_maps_2" in drawn) == ("patches_2" in drawn) == (name == "mobilenet")
+    assert (
+        ("feature_maps_2" in drawn) == ("patches_2" in drawn) == (name in ("resnet", "mobilenet"))
+    )
     if name == "ensemble":
         part = attribution_maps.class_activation(loaded)
         assert "attribution_mistakes" in part.figures

@@ -5,6 +5,7 @@ import pytest
 
 import data
 from benchmarks import leaderboard, peers, published
+from fmnist.figure_style import default_style
 
 
 def peer_entry(name, accuracy=0.93, cost=5.0, **changes):
@@ -101,7 +102,8 @@ def test_a_recipe_is_unequalled_if_no_cheaper_row_is_as_accurate(cost, accuracy,
 
 def test_the_plot_has_a_point_for_every_row_and_marks_what_is_not_reproduced():
     rows = summaries(**OWN, fastai_5=(5, 0.93), hog_svm=(6, 0.9), resnet20=(100, 0.94))
-    axes = peers.figure_of(rows).axes[0]
+    with default_style():
+        axes = peers.figure_of(rows).axes[0]
     points = {
         line.get_xdata()[0]: (round(line.get_ydata()[0], 6), line.get_markerfacecolor())
         for line in axes.lines

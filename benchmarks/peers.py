@@ -245,11 +245,12 @@ def table(rows: dict[str, Any]) -> str:
         "|---" * 7 + "|",
     ]
     for row in ROWS:
-        summary, cells = rows.get(row), [f"{title(row)} (`{row}`)"]
+        summary = rows.get(row)
+        cells = [f"{PEERS[row].title if row in PEERS else 'this project'} (`{row}`)"]
         if summary:
             low, high = summary["cost_range"]
             cells += [
-                f"{summary['epochs'] or '–'}",
+                str(summary["epochs"] or "–"),
                 f"{summary['cost']:.1f} ({low:.1f} to {high:.1f})",
                 percent(summary, "accuracy_without_flips"),
                 percent(summary, "accuracy"),
@@ -259,11 +260,6 @@ def table(rows: dict[str, Any]) -> str:
         cells += [publication(row, summary), str(summary["n"] if summary else 0)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def title(row: str) -> str:
-    """Return the name of a row in the table and the plot."""
-    return PEERS[row].title if row in PEERS else f"this project: {row}"
 
 
 def publication(row: str, summary: dict[str, Any] | None) -> str:
@@ -316,7 +312,7 @@ def unequalled(rows: dict[str, Any]) -> list[str]:
 def comparison_sentence(rows: dict[str, Any]) -> str:
     """Return the sentence that names the recipes of others that are better at the same cost."""
     measured = sum(row in rows for row in PEERS)
-    titles = ", ".join(title(row) for row in unequalled(rows))
+    titles = ", ".join(PEERS[row].title for row in unequalled(rows))
     return (
         f"Measured recipes of others: {measured} of {len(PEERS)}. Those that no recipe of this "
         f"project equals at the same or a lower cost: {titles or 'none'}."
@@ -376,10 +372,11 @@ def label_points(axes: Axes, rows: dict[str, Any]) -> None:
         Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(points)
     ]
     for (row, summary), point in zip(rows.items(), points, strict=True):
+        name = PEERS[row].title if row in PEERS else row
         epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""
         for horizontal, vertical in LABEL_SIDES:
             label = axes.annotate(
-                f"{title(row).removeprefix('this project: ')}{epochs}",
+                f"{name}{epochs}",
                 point,
                 xytext=(8 * horizontal, 6 * vertical),
                 textcoords="offset points",

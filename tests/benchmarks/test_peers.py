@@ -64,7 +64,7 @@ def test_the_table_has_every_recipe_and_its_range_of_costs():
     assert "| 5 | 5.0 (4.0 to 6.2) | 93.50 ± 0.71 | 94.50 ± 0.71 | 93.0, reproduced | 2 |" in text
     text = next(line for line in lines if "`resnet20`" in line)
     assert "| 94.00 | 95.00 | 95.39 after 200 epochs, not trained as long | 1 |" in text
-    assert "| this project: quick (`quick`) | – | not measured | – | – | – | 0 |" in lines
+    assert "| this project (`quick`) | – | not measured | – | – | – | 0 |" in lines
 
 
 def test_entries_with_other_settings_are_outdated():

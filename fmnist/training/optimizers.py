@@ -63,9 +63,27 @@ class ConvolutionMuon(keras.optimizers.Muon):
         )
 
     def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
-        """Return the approximately nearest semi-orthogonal matrix, in the shape of the kernel."""
+        """Return the approximately nearest semi-orthogonal matrix, in the shape of the kernel.
+
+        Each step of the Newton-Schulz iteration multiplies the matrix X by a polynomial of XᵀX.
+        keras.optimizers.Muon computes X after every step. Here, XᵀX and the product of the
+        polynomials are computed, which are smaller, and X only at the end.
+
+        Dao AI Lab, "Gram Newton-Schulz", https://dao-lab.ai/blog/2026/gram-newton-schulz
+        """
         matrix = tf.reshape(x, (-1, x.shape[-1]))
-        return tf.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+        is_wide = matrix.shape[0] < matrix.shape[1]
+        if is_wide:
+            matrix = tf.transpose(matrix)
+        matrix /= tf.norm(matrix) + 1e-7  # the singular values are then at most 1
+        gram = tf.matmul(matrix, matrix, transpose_a=True)
+        identity = product = tf.eye(matrix.shape[1], dtype=matrix.dtype)
+        for _ in range(steps):
+            factor = self.muon_a * identity + self.muon_b * gram + self.muon_c * gram @ gram
+            product @= factor
+            gram = factor @ gram @ factor
+        matrix @= product
+        return tf.reshape(tf.transpose(matrix) if is_wide else matrix, x.shape)
 
     def lr_adjust(self, x: tf.Tensor) -> tf.Tensor:
         """Return a step, scaled so that learning rates of AdamW are suitable."""

@@ -31,6 +31,23 @@ def test_the_singular_values_of_a_muon_step_are_about_equal(shape):
     ).all()
 
 
+@pytest.mark.parametrize("rank", [3, 100])
+@pytest.mark.parametrize("shape", [(3, 3, 16, 32), (3, 3, 1, 32), (200, 100), (100, 200)])
+def test_muon_steps_are_those_of_keras(shape, rank):
+    muon = ConvolutionMuon(0.01)
+    height, width = int(np.prod(shape[:-1])), shape[-1]
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(height, rank)) @ rng.normal(size=(rank, width))
+    matrix = keras.ops.cast(matrix, "float32")
+    expected = super(ConvolutionMuon, muon).zeropower_via_newtonschulz5(matrix, muon.ns_steps)
+    actual = muon.zeropower_via_newtonschulz5(keras.ops.reshape(matrix, shape), muon.ns_steps)
+    assert actual.shape == shape
+    scale = np.sqrt(np.mean(np.square(expected)))
+    np.testing.assert_allclose(
+        keras.ops.reshape(actual, matrix.shape) / scale, expected / scale, atol=0.01
+    )
+
+
 def test_biases_and_the_classifier_are_updated_by_adamw():
     for shape, name in (((8,), "bias"), ((20, 10), "classifier")):
         gradient = np.random.default_rng(0).normal(size=shape).astype("float32")

@@ -54,6 +54,7 @@ ROWS = {
     "classic": Row(TrainConfig(val_size=2000), 8),
     "shortest": Row(TrainConfig(recipe="quick", epochs=3, val_size=2000), 2),
     "quick": Row(TrainConfig(recipe="quick", val_size=2000), 6),
+    "strong-short": Row(TrainConfig(recipe="strong", epochs=7, val_size=2000), 15),
     "strong": Row(TrainConfig(recipe="strong", val_size=2000), 30),
     "best": Row(TrainConfig(recipe="best", val_size=2000), 180),
 }

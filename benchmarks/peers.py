@@ -12,6 +12,7 @@ python -m pip install -e ".[bench]" -c constraints.txt
 
 import datetime
 import importlib
+import itertools
 import json
 import math
 import os
@@ -43,7 +44,7 @@ class Peer(NamedTuple):
     Attributes:
         title: name in the table and the plot.
         recipe: module and function in benchmarks.published.
-        epochs: number of epochs, or of rounds of boosting; None if there are none.
+        epochs: number of epochs; None if there are none.
         settings: other arguments of the function.
         published: published test accuracy in percent; None if there is none for this data set.
         published_epochs: number of epochs after which it was reached; None for `epochs`.
@@ -115,7 +116,12 @@ PEERS = {
         "HOG + SVM", "classical.hog_and_svm", None, {}, published=92.6, package="skimage"
     ),
     "xgboost": Peer(
-        "XGBoost", "classical.gradient_boosting", 100, {}, published=89.82, package="xgboost"
+        "XGBoost, 100 rounds",
+        "classical.gradient_boosting",
+        None,
+        {"rounds": 100},
+        published=89.82,
+        package="xgboost",
     ),
 }
 ROWS = (*PEERS, *leaderboard.ROWS)
@@ -354,6 +360,8 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     axes.set_xticks(ticks, ticks)
     axes.minorticks_off()
     axes.margins(0.1, 0.08)
+    costs = [summary["cost"] for summary in rows.values()]
+    axes.set_xlim(right=max(costs) * (max(costs) / min(costs)) ** 0.4)  # room for the names
     for label, options in (
         ("this project", {"color": BLUE, "marker": "o"}),
         ("others", {"color": RED, "marker": "D"}),
@@ -366,12 +374,18 @@ def figure_of(rows: dict[str, Any]) -> Figure:
 
 
 def label_points(axes: Axes, rows: dict[str, Any]) -> None:
-    """Write the name of every row beside its point, where it covers no other name or point."""
+    """Write the name of every row beside its point, where it covers no name, point or line."""
     axes.figure.draw_without_rendering()  # sets the positions
     points = [(summary["cost"], 100 * summary["shown"]) for summary in rows.values()]
     occupied = [
         Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(points)
     ]
+    line = axes.transData.transform([(cost, 100 * value) for cost, value in line_of(rows)])
+    for (x, y), (next_x, next_y) in itertools.pairwise(line):
+        occupied += [
+            Bbox.from_extents(x, y, next_x, y),
+            Bbox.from_extents(next_x, y, next_x, next_y),
+        ]
     for (row, summary), point in zip(rows.items(), points, strict=True):
         name = PEERS[row].title if row in PEERS else row
         epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""

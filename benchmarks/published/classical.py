@@ -16,15 +16,15 @@ def hog_and_svm(images: np.ndarray, labels: np.ndarray, seed: int) -> Trained:
     return Trained(hog_svm(seed).fit(images, labels).decision_function)
 
 
-def gradient_boosting(images: np.ndarray, labels: np.ndarray, seed: int, epochs: int) -> Trained:
-    """Train gradient-boosted trees; an epoch is a round of boosting.
+def gradient_boosting(images: np.ndarray, labels: np.ndarray, seed: int, rounds: int) -> Trained:
+    """Train gradient-boosted trees.
 
     Source: https://github.com/Hwi3/CS3244_Group4
     """
     from xgboost import XGBClassifier
 
     trees = XGBClassifier(
-        n_estimators=epochs,
+        n_estimators=rounds,
         max_depth=6,
         learning_rate=0.3,
         subsample=0.8,

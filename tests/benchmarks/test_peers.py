@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.path import Path
 
 import data
 from benchmarks import leaderboard, peers, published
@@ -117,6 +118,22 @@ def test_the_plot_has_a_point_for_every_row_and_marks_what_is_not_reproduced():
     assert {"quick, 3 epochs", "HOG + SVM, 3 epochs"} <= {text.get_text() for text in axes.texts}
     steps = axes.lines[0]
     assert list(steps.get_xdata()) == [2, 8, 32] and steps.get_drawstyle() == "steps-post"
+
+
+def test_names_in_the_plot_cover_neither_each_other_nor_the_line():
+    own = {"shortest": (1.4, 0.917), "strong_short": (11.6, 0.929), "strong": (21.9, 0.935)}
+    others = {"airbench_16": (11.8, 0.922), "airbench_32": (25.8, 0.93), "fastai_5": (36.4, 0.9295)}
+    with default_style():
+        axes = peers.figure_of(summaries(**own, **others, quick=(4.3, 0.9275))).axes[0]
+        axes.figure.draw_without_rendering()
+    x, y = (np.repeat(values, 2) for values in axes.lines[0].get_data())
+    steps = Path(axes.transData.transform(np.stack([x[1:], y[:-1]], axis=1)))
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 7
+    for box in boxes:
+        assert box.count_overlaps(boxes) == 1  # itself
+        assert not steps.intersects_bbox(box, filled=False)
+        assert axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
 
 
 def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkeypatch, capsys):

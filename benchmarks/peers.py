@@ -361,7 +361,8 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     axes.minorticks_off()
     axes.margins(0.1, 0.08)
     costs = [summary["cost"] for summary in rows.values()]
-    axes.set_xlim(right=max(costs) * (max(costs) / min(costs)) ** 0.4)  # room for the names
+    room = max(2, (max(costs) / min(costs)) ** 0.4)  # for the names at the right
+    axes.set_xlim(right=room * max(costs))
     for label, options in (
         ("this project", {"color": BLUE, "marker": "o"}),
         ("others", {"color": RED, "marker": "D"}),

@@ -136,6 +136,14 @@ def test_names_in_the_plot_cover_neither_each_other_nor_the_line():
         assert axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
 
 
+def test_a_single_row_has_its_name_beside_the_point():
+    with default_style():
+        axes = peers.figure_of(summaries(hog_svm=(6, 0.9))).axes[0]
+        axes.figure.draw_without_rendering()
+    (name,) = axes.texts
+    assert axes.transData.transform((6, 90))[0] < name.get_window_extent().x0 < axes.bbox.x1
+
+
 def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkeypatch, capsys):
     trained = []
 

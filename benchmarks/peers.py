@@ -320,9 +320,8 @@ def comparison_sentence(rows: dict[str, Any]) -> str:
     measured = sum(row in rows for row in PEERS)
     titles = ", ".join(PEERS[row].title for row in unequalled(rows))
     return (
-        f"Measured recipes of others (`docs/peers.json`): {measured} of {len(PEERS)}. Those that "
-        "no recipe of this project equals at the same or a lower cost: "
-        f"{titles or 'none'}."
+        "Recipes of others that are more accurate than all of this project's at the same or a "
+        f"lower cost: {titles or 'none'} ({measured} of {len(PEERS)} measured, `docs/peers.json`)."
     )
 
 

@@ -96,8 +96,8 @@ def test_a_recipe_is_unequalled_if_no_cheaper_row_is_as_accurate(cost, accuracy,
     assert peers.unequalled(rows) == (["keras-convnet"] if is_unequalled else [])
     expected = "keras.io mnist_convnet" if is_unequalled else "none"
     assert peers.comparison_sentence(rows) == (
-        f"Measured recipes of others (`docs/peers.json`): 1 of {len(peers.PEERS)}. Those that no "
-        f"recipe of this project equals at the same or a lower cost: {expected}."
+        "Recipes of others that are more accurate than all of this project's at the same or a "
+        f"lower cost: {expected} (1 of {len(peers.PEERS)} measured, `docs/peers.json`)."
     )
 
 

@@ -325,6 +325,18 @@ def comparison_sentence(rows: dict[str, Any]) -> str:
     )
 
 
+def processors(entries: dict[str, Any]) -> str:
+    """Return the paragraph that names the rows of every processor; empty if all share one."""
+    rows = {}
+    for row in ROWS:
+        for entry in entries.get(row, {}).values():
+            rows.setdefault(entry["processor"], {})[f"`{row}`"] = None  # an ordered set
+    if len(rows) < 2:
+        return ""
+    lists = (f"{processor}: {', '.join(names)}" for processor, names in rows.items())
+    return f"Rows by processor. {'; '.join(lists)}.\n\n"
+
+
 def figure_of(rows: dict[str, Any]) -> Figure:
     """Return the plot of accuracy against cost."""
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -436,7 +448,7 @@ def main(argv: list[str] | None = None) -> int:
             lambda row, seed: train_and_score(row, seed, options.runs_dir, unit),
         )
         rows = summaries(entries)
-        text = f"{table(rows)}\n{comparison_sentence(rows)}\n"
+        text = f"{table(rows)}\n{processors(entries)}{comparison_sentence(rows)}\n"
         (folder / "peers.md").write_text(text)
         with default_style():
             figure_of(rows).savefig(folder / "peers.png", dpi=150)

@@ -82,7 +82,7 @@ def tables() -> dict[str, str]:
         + source_line("`docs/leaderboard.json`", flattened(entries)),
         "peers": peers.table(peers.summaries(published))
         + source_line("`docs/peers.json`", flattened(published))
-        + f"\n{beside_others}\n",
+        + f"\n{peers.processors(published)}{beside_others}\n",
         "comparison": comparison_table(compared)
         + source_line("`docs/comparison`", flattened(compared)),
         "speed": speed_tables(docs),

@@ -36,6 +36,14 @@ def summaries(**points):
 OWN = {"shortest": (2, 0.91), "classic": (7, 0.90), "quick": (8, 0.93), "strong": (32, 0.94)}
 
 
+def test_rows_of_several_processors_are_named():
+    one, other = ({"0": {"processor": kind}, "1": {"processor": kind}} for kind in ("A", "B"))
+    assert peers.processors({"best": one, "quick": one}) == ""
+    assert peers.processors({"best": one, "resnet20": other, "quick": one}) == (
+        "Rows by processor. B: `resnet20`; A: `quick`, `best`.\n\n"
+    )
+
+
 @pytest.mark.parametrize(
     "name, accuracy, expected",
     [

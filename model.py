@@ -7,7 +7,7 @@ Every network takes images (N, 28, 28, 1) with values in [0, 1] and returns clas
 (N, 10). All layers are built-in Keras layers, so that keras.models.load_model can load a saved
 model without this project.
 
-Every function of a network returns its layers. These functions share arguments:
+Every function of a network returns its layers. Common arguments:
     dropout: dropout rate before the last layer; the rate between convolutions is half of it.
     l2: L2 regularisation strength of the kernels.
     width: multiplier of the numbers of filters and units.
@@ -234,9 +234,9 @@ def resnet(dropout: float = 0.0, l2: float = 0.0, width: float = 1) -> Layers:
     for stage, filters in enumerate(stages):
         for block in range(3):
             inputs = activated(maps)
-            shortcut, strides = maps if block else inputs, 1
-            if stage and not block:
-                strides = 2
+            shortcut = maps if block > 0 else inputs
+            strides = 2 if stage > 0 and block == 0 else 1
+            if strides == 2:
                 shortcut = Conv2D(filters, 1, strides, "same", **options)(shortcut)
             outputs = Conv2D(filters, 3, strides, "same", **options)(inputs)
             outputs = Conv2D(filters, 3, 1, "same", **options)(activated(outputs))

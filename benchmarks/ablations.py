@@ -133,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(__doc__, CHANGES, SEEDS, "ablations", argv)
 
     def work() -> None:
+        atomic_io.check_writable(options.output_dir)
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "ablations.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}

@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(__doc__, RECIPES, SEEDS, "engines", argv)
 
     def work() -> None:
+        atomic_io.check_writable(options.output_dir)
         options.output_dir.mkdir(parents=True, exist_ok=True)
         record = options.output_dir / "engines.json"
         entries = up_to_date(json.loads(record.read_text())) if record.exists() else {}

@@ -196,6 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     options = command_line.parse(__doc__, ROWS, SEEDS, "leaderboard", argv)
 
     def work() -> None:
+        atomic_io.check_writable(options.output_dir)
         options.output_dir.mkdir(parents=True, exist_ok=True)
         unit = UnitOfCost()
         entries = complete(

@@ -8,7 +8,7 @@ Each program (plain Keras, this project, PyTorch, ONNX Runtime) runs in its own 
 them. Plain Keras and PyTorch are also measured with the batch size that is fastest for them. Saves
 speed-KIND.json, speed-KIND.md and speed-KIND.png; KIND is the kind of the processor: avx2, avx512,
 bfloat16 or other. PyTorch and ONNX Runtime are included if they are installed:
-python -m pip install -e ".[bench]"
+python -m pip install -e ".[bench]" -c constraints.txt
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fmnist import cli, runs, runtime, source
+from fmnist import atomic_io, cli, runs, runtime, source
 from fmnist.figure_style import default_style
 from plots import BLUE, RED
 
@@ -540,6 +540,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = parser.parse_args(argv).output_dir
 
     def work() -> None:
+        atomic_io.check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         source.find()  # downloads the data before the measurements
         begin = time.perf_counter()
@@ -556,7 +557,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         results["seconds"] = time.perf_counter() - begin
         name = f"speed-{runtime.processor_kind()}"
-        (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+        atomic_io.write_json(folder / f"{name}.json", results)
         (folder / f"{name}.md").write_text(table(results))
         with default_style():
             figure_of(results).savefig(folder / f"{name}.png", dpi=150)

@@ -1,12 +1,13 @@
-"""Train recipes that others publish in turns with those of this project, at the same unit of cost.
+"""Compare the recipes of others with those of this project by accuracy and training cost.
 
     python -m benchmarks.peers                      all rows
     python -m benchmarks.peers fastai-5 quick       these rows
 
-Every recipe of others uses its own framework, with the settings that are fastest on a CPU. Training
-images, seeds and the unit of cost are those of benchmarks.leaderboard. Saves peers.md, peers.png
-and, after every training, peers.json. Run the same command again to resume: finished trainings are
-skipped. Most recipes need PyTorch, one needs XGBoost and two a C++ compiler:
+The recipes are trained in turns. Those of others use their own frameworks, with the settings that
+are fastest on a CPU. Training images, seeds and the unit of cost are those of
+benchmarks.leaderboard; fastai-20, resnet20 and best are trained with one seed. Saves peers.md,
+peers.png and, after every training, peers.json. Run the same command again to resume: finished
+trainings are skipped. Most recipes need PyTorch, one needs XGBoost and two a C++ compiler:
 python -m pip install -e ".[bench]" -c constraints.txt
 """
 
@@ -16,6 +17,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from importlib.util import find_spec
@@ -30,7 +32,7 @@ from matplotlib.transforms import Bbox
 from benchmarks import command_line, leaderboard
 from benchmarks.leaderboard import UnitOfCost, percent
 from benchmarks.processes import in_own_process
-from fmnist import cli, runs, runtime
+from fmnist import atomic_io, cli, runs, runtime
 from fmnist.figure_style import default_style
 from plots import BLUE, RED
 
@@ -51,6 +53,7 @@ class Peer(NamedTuple):
         trains_with_flips: whether the recipe mirrors training images; only then the plot shows the
             accuracy with test-time flips.
         package: package that the recipe needs.
+        is_compiled: whether the recipe also needs a C++ compiler, for torch.compile.
     """
 
     title: str
@@ -61,6 +64,7 @@ class Peer(NamedTuple):
     published_epochs: float | None = None
     trains_with_flips: bool = False
     package: str = "torch"
+    is_compiled: bool = False
 
 
 PEERS = {
@@ -80,6 +84,7 @@ PEERS = {
         5,
         {"filters": (16, 32, 64, 128, 256)},
         published=93.0,
+        is_compiled=True,
     ),
     "fastai-20": Peer(
         "fastai, 4.9 M parameters",
@@ -88,6 +93,7 @@ PEERS = {
         {"filters": (16, 32, 64, 128, 256, 512), "augment": True},
         published=94.3,
         trains_with_flips=True,
+        is_compiled=True,
     ),
     "airbench-16": Peer(
         "airbench94, width 16",
@@ -128,6 +134,15 @@ ROWS = (*PEERS, *leaderboard.ROWS)
 LABEL_SIDES = ((1, -1), (1, 1), (-1, 1), (-1, -1))  # of a point: right or left, above or below
 # A training of these rows takes more than 20 minutes on two cores, so there is one seed.
 SLOW_ROWS = ("fastai-20", "resnet20", "best")
+
+
+def what_is_missing(peer: Peer) -> str | None:
+    """Return what must be installed before a recipe can run; None if nothing is missing."""
+    if not find_spec(peer.package):
+        return cli.not_installed(peer.package)
+    if peer.is_compiled and not shutil.which(os.environ.get("CXX", "g++")):
+        return "torch.compile needs a C++ compiler; install g++"
+    return None
 
 
 def settings_of(peer: Peer) -> dict[str, Any]:
@@ -231,9 +246,7 @@ def summaries(entries: dict[str, Any]) -> dict[str, Any]:
             flips = row not in PEERS or PEERS[row].trains_with_flips
             key = "accuracy" if flips else "accuracy_without_flips"
             of_row = [{**entry, "shown": entry[key]} for entry in of_row]
-            costs = [
-                entry["seconds"] / seconds for entry in of_row for seconds in entry["unit_seconds"]
-            ]
+            costs = [entry["seconds"] / unit for entry in of_row for unit in entry["unit_seconds"]]
             rows[row] = {
                 **leaderboard.summary(
                     of_row, ("accuracy", "accuracy_without_flips", "shown", "cost")
@@ -377,7 +390,10 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     for label, options in (
         ("this project", {"color": BLUE, "marker": "o"}),
         ("others", {"color": RED, "marker": "D"}),
-        ("others, not reproduced", {"color": RED, "marker": "D", "markerfacecolor": "white"}),
+        (
+            "others, published accuracy not reached",
+            {"color": RED, "marker": "D", "markerfacecolor": "white"},
+        ),
     ):
         axes.plot([], [], linestyle="none", label=label, **options)
     axes.legend(loc="lower right")
@@ -427,14 +443,12 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         folder = options.output_dir
+        atomic_io.check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        missing = {
-            row: PEERS[row].package
-            for row in options.rows
-            if row in PEERS and not find_spec(PEERS[row].package)
-        }
-        for row, package in missing.items():
-            print(f"Skipped {row}: {cli.not_installed(package)}")
+        missing = {row: what_is_missing(PEERS[row]) for row in options.rows if row in PEERS}
+        for row, message in missing.items():
+            if message:
+                print(f"Skipped {row}: {message}")
         unit = UnitOfCost()
         entries = leaderboard.complete(
             folder / RECORD,
@@ -443,11 +457,13 @@ def main(argv: list[str] | None = None) -> int:
                 (row, seed)
                 for seed in range(options.seeds)
                 for row in options.rows
-                if row not in missing and (seed == 0 or row not in SLOW_ROWS)
+                if not missing.get(row) and (seed == 0 or row not in SLOW_ROWS)
             ],
             lambda row, seed: train_and_score(row, seed, options.runs_dir, unit),
         )
         rows = summaries(entries)
+        if not rows:
+            raise cli.UserError("nothing is measured; install what the skipped recipes need")
         text = f"{table(rows)}\n{processors(entries)}{comparison_sentence(rows)}\n"
         (folder / "peers.md").write_text(text)
         with default_style():

@@ -24,7 +24,7 @@ from fmnist import runtime
 from fmnist.config import TrainConfig
 from fmnist.recipes import ADAM
 
-BATCH_SIZES = (64, 128, 256, 512)
+BATCH_SIZES = (64, 128, 256, 512, 1024)
 LIMIT = 9600  # images of the training benchmarks: 8,800 for training and 800 for validation
 MODEL = "dropout_cnn"
 # Settings of this project. Like plain Keras: Adam at a constant learning rate, without flips.

@@ -29,7 +29,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor, turns: tf.Tensor, kind: str) -> 
     if kind == "none":
         return images
     shift_seed, erase_seed = tf.unstack(tf.random.split(seed))
-    # On three axes, tf.reverse takes a fifth of the time of images[:, :, ::-1].
+    # On a tensor of rank 3, tf.reverse takes a fifth of the time of images[:, :, ::-1].
     mirrored = tf.reverse(images[..., 0], [2])[..., None]
     images = tf.where((turns % 2 == 0)[:, None, None, None], mirrored, images)
     if kind == "photo":

@@ -17,9 +17,11 @@ from benchmarks import (
     fault_injection,
     leaderboard,
     measure_speed,
+    peers,
     photo_ablation,
     real_photos,
     speed_worker,
+    tables,
 )
 from benchmarks.processes import ProcessError, in_own_process
 from fmnist import atomic_io, runs
@@ -90,6 +92,20 @@ def results():
         "evaluate_model.py": 15.0,
         "memory": {"train_cnn.py": 1.3, "evaluate_model.py": 1.1},
     }
+
+
+def test_there_is_a_table_of_the_speed_for_every_kind_that_was_measured(results, tmp_path):
+    facts = {"commit": "abcdef0", "processor": "P", "date": "2026-11-29"}
+    for kind in ("avx2", "bfloat16"):
+        (tmp_path / f"speed-{kind}.json").write_text(json.dumps({**results, **facts}))
+    text = tables.speed_tables(tmp_path)
+    headings = [line for line in text.splitlines() if line.startswith("### ")]
+    assert headings == [
+        "### Processor with AVX-512 and arithmetic in bfloat16",
+        "### Processor with AVX2, without AVX-512",
+    ]
+    assert text.count("gap_cnn, this project, default") == 2
+    assert "docs/speed-avx2.json`; commit: abcdef0; processor: P" in text
 
 
 def row(results, name):
@@ -420,6 +436,8 @@ def test_the_results_in_the_documentation_are_of_the_current_recipes():
     """The benchmarks resume from these files without repeating a training."""
     entries = json.loads((ROOT / "docs/leaderboard.json").read_text())
     assert leaderboard.up_to_date(entries) == entries
+    entries = json.loads((ROOT / "docs/peers.json").read_text())
+    assert peers.up_to_date(entries) == entries
     entries = json.loads((ROOT / "docs/ablations.json").read_text())
     assert ablations.up_to_date(entries) == entries
 

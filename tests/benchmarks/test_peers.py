@@ -19,6 +19,7 @@ def peer_entry(name, accuracy=0.93, cost=5.0, **changes):
         "seconds": 10 * cost,
         "unit_seconds": [8.0, 12.5],
         "cost": cost,
+        "processor": "P",
         **changes,
     }
 
@@ -174,6 +175,8 @@ def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkey
         output
     )
     assert (tmp_path / "peers.png").stat().st_size > 10_000
+    assert peers.main(["resnet20", "--output-dir", str(tmp_path / "empty")]) == 1
+    assert "nothing is measured" in capsys.readouterr().err
     packages["torch"] = "found"
     assert peers.main(arguments) == 0
     assert trained == [*in_turns, ("resnet20", 0)]  # one seed, because it takes long
@@ -182,6 +185,16 @@ def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkey
         "quick",
         "resnet20",
     }
+
+
+def test_a_compiled_recipe_needs_a_compiler(monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: "found")
+    monkeypatch.setattr(peers.shutil, "which", lambda name: name if name == "clang++" else None)
+    monkeypatch.delenv("CXX", raising=False)
+    needing = {row for row, peer in peers.PEERS.items() if peers.what_is_missing(peer)}
+    assert needing == {"fastai-5", "fastai-20"}
+    monkeypatch.setenv("CXX", "clang++")
+    assert not any(peers.what_is_missing(peer) for peer in peers.PEERS.values())
 
 
 def test_the_scores_and_the_training_time_of_a_recipe(monkeypatch):

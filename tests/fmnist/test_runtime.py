@@ -20,6 +20,24 @@ CONFIGURE = (
 THREADS = "print('threads', tf.config.threading.get_inter_op_parallelism_threads())\n"
 
 
+@pytest.mark.parametrize(
+    "flags, kind",
+    [
+        ("avx2 avx512f avx512_bf16", "bfloat16"),
+        ("avx2 avx512f amx_bf16", "bfloat16"),
+        ("avx2 avx512f", "avx512"),
+        ("avx avx2", "avx2"),
+        ("avx", "other"),
+        (None, "other"),
+    ],
+)
+def test_the_kind_of_the_processor(flags, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "CPU_INFO", tmp_path / "cpuinfo")
+    if flags:
+        runtime.CPU_INFO.write_text(f"flags\t\t: {flags}\n")
+    assert runtime.processor_kind() == kind
+
+
 def run_after_importing_tensorflow(code, **environment):
     """Run code in a process that imports TensorFlow first, as a notebook may do.
 

@@ -112,7 +112,7 @@ PEERS = {
     "resnet20": Peer(
         "ResNet-20, random erasing",
         "with_torch.preactivation_resnet",
-        26,  # what 180 units allow
+        26,  # about 180 units
         {},
         published=95.39,
         published_epochs=200,
@@ -131,7 +131,8 @@ PEERS = {
     ),
 }
 ROWS = (*PEERS, *leaderboard.ROWS)
-LABEL_SIDES = ((1, -1), (1, 1), (-1, 1), (-1, -1))  # of a point: right or left, above or below
+# Positions of a name beside its point: right (1), left (-1) or centred, above (1) or below (-1).
+LABEL_SIDES = ((1, -1), (1, 1), (-1, 1), (-1, -1), (0, 1), (0, -1))
 # A training of these rows takes more than 20 minutes on two cores, so there is one seed.
 SLOW_ROWS = ("fastai-20", "resnet20", "best")
 
@@ -383,9 +384,9 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     ticks = (1, 2, 5, 10, 20, 50, 100, 200)
     axes.set_xticks(ticks, ticks)
     axes.minorticks_off()
-    axes.margins(0.1, 0.08)
+    axes.margins(0.1, 0.12)
     costs = [summary["cost"] for summary in rows.values()]
-    room = max(2, (max(costs) / min(costs)) ** 0.4)  # for the names at the right
+    room = max(2, (max(costs) / min(costs)) ** 0.35)  # for the names at the right
     axes.set_xlim(right=room * max(costs))
     for label, options in (
         ("this project", {"color": BLUE, "marker": "o"}),
@@ -416,21 +417,21 @@ def label_points(axes: Axes, rows: dict[str, Any]) -> None:
         ]
     for (row, summary), point in zip(rows.items(), points, strict=True):
         name = PEERS[row].title if row in PEERS else row
-        epochs = f", {summary['epochs']:g} epochs" if summary["epochs"] else ""
+        epochs = f"\n{summary['epochs']:g} epochs" if summary["epochs"] else ""
         for horizontal, vertical in LABEL_SIDES:
             label = axes.annotate(
                 f"{name}{epochs}",
                 point,
                 xytext=(8 * horizontal, 6 * vertical),
                 textcoords="offset points",
-                ha="left" if horizontal > 0 else "right",
+                ha={1: "left", -1: "right", 0: "center"}[horizontal],
                 va="bottom" if vertical > 0 else "top",
                 color=RED if row in PEERS else BLUE,
                 fontsize=9,
                 weight="normal" if row in PEERS else "bold",
             )
             box = label.get_window_extent()
-            fits = axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+            fits = all(axes.bbox.contains(*corner) for corner in box.corners())
             is_free = fits and not box.count_overlaps(occupied)
             if is_free or (horizontal, vertical) == LABEL_SIDES[-1]:
                 occupied.append(box)

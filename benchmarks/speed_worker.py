@@ -64,10 +64,12 @@ def plain_fit(name: str, limit: int | None = LIMIT) -> tuple[Callable[[int], dic
     import keras
 
     import data
+    from fmnist import networks
     from model import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(name)
+    networks.initialise(model, 0)  # after few steps, accuracy depends on the initial weights
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
     dataset = data.load(limit=limit)
     (images, labels), validation = (

@@ -169,7 +169,8 @@ def table(record: dict[str, Any]) -> str:
         )
     if others := record.get("others"):
         uncertain = with_interval(others["uncertain"], others["interval"])
-        lines.append(f"| other things | {others['pictures']} | – | – | {uncertain} | – | – |")
+        count = others["pictures"]
+        lines.append(f"| other things | {count} | – | – | {uncertain} | – | – |")
     return "\n".join(lines)
 
 

@@ -399,8 +399,9 @@ def table(results: dict[str, Any]) -> str:
         "the interquartile range divided by the median. The percentage after GFLOP/s is the "
         "fraction of the matrix product. Relative times without stalls are divided by that of "
         "plain Keras with its fastest batch size, those with stalls by that of plain Keras with "
-        "batch size "
-        f"{TUTORIAL_BATCH}. {accuracy_sentence(results)}",
+        f"batch size {TUTORIAL_BATCH}.",
+        "",
+        learning_table(results),
         "",
         "| prediction with `dropout_cnn` | 10,000 images, s | one image, median, ms | "
         "one image, 99th percentile, ms |",
@@ -436,17 +437,21 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def accuracy_sentence(results: dict[str, Any]) -> str:
-    """Return a sentence that compares the validation accuracies after the same number of steps.
+def learning_table(results: dict[str, Any]) -> str:
+    """Return a table of the validation accuracies after the same number of steps.
 
     Plain Keras and this project have the same batch size, optimizer and learning rate. Exits if a
     network has another number of parameters in plain Keras.
     """
-    training, validated = results["training"], results["validated"]
+    training, validated, epochs = results["training"], results["validated"], ROUNDS + 1
     titles = [title for title in training if "plain Keras" in title]
     # Bonferroni's correction for several comparisons, at 5 % in total.
     deviations = statistics.NormalDist().inv_cdf(1 - 0.05 / (2 * len(titles)))
-    parts = []
+    lines = [
+        "| learning: validation accuracy | batch size | training steps | plain Keras, % | "
+        "this project, % | significantly different |",
+        "|---" * 6 + "|",
+    ]
     for title in titles:
         plain, own = training[title], training[title.replace("plain Keras", "this project")]
         if plain["parameters"] != own["parameters"]:
@@ -455,16 +460,22 @@ def accuracy_sentence(results: dict[str, Any]) -> str:
         # The standard deviation of the difference between two proportions.
         tolerance = deviations * (2 * mean * (1 - mean) / validated) ** 0.5
         is_significant = abs(own["val_accuracy"] - plain["val_accuracy"]) > tolerance
-        verdict = "SIGNIFICANTLY" if is_significant else "not significantly"
-        parts.append(
-            f"{title.replace(', plain Keras', '')}: {plain['val_accuracy']:.1%} and "
-            f"{own['val_accuracy']:.1%}, {verdict} different (more than "
-            f"{100 * tolerance:.1f} points would be)"
+        cells = (
+            title.partition(",")[0],
+            str(plain["batch_size"]),
+            str(epochs * math.ceil(results["images"] / plain["batch_size"])),
+            f"{100 * plain['val_accuracy']:.1f}",
+            f"{100 * own['val_accuracy']:.1f}",
+            f"{'YES' if is_significant else 'no'} (above {100 * tolerance:.1f} points)",
         )
-    return (
-        "Validation accuracy of plain Keras and this project, with the same optimizer, learning "
-        f"rate and number of steps, after {ROUNDS + 1} epochs: {'; '.join(parts)}."
-    )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Accuracies are those of {validated} images after {epochs} epochs with the same optimizer "
+        "and learning rate. The limit for a significant difference allows for the choice of these "
+        "images, not for the randomness of training.",
+    ]
+    return "\n".join(lines)
 
 
 def figure_of(results: dict[str, Any]) -> Figure:

@@ -151,18 +151,16 @@ def test_the_table_marks_large_spreads(results):
 
 def test_a_significant_difference_in_accuracy_is_reported(results):
     # Six comparisons: 2.64 standard deviations of 1.6 points.
-    assert "not significantly different (more than 4.2 points" in (
-        measure_speed.accuracy_sentence(results)
-    )
+    text = measure_speed.learning_table(results)
+    assert "| gap_cnn | 128 | 516 | 85.0 | 85.0 | no (above 4.2 points) |" in text
     own = results["training"]["gap_cnn, this project, batch size 128"]
     results["training"]["gap_cnn, this project, default"]["val_accuracy"] = 0.5  # other settings
-    assert "SIGNIFICANTLY" not in measure_speed.accuracy_sentence(results)
+    assert "YES" not in measure_speed.learning_table(results)
     own["val_accuracy"] = 0.75
-    sentence = measure_speed.accuracy_sentence(results)
-    assert "gap_cnn, batch size 128: 85.0% and 75.0%, SIGNIFICANTLY different" in sentence
+    assert "| 85.0 | 75.0 | YES (above " in measure_speed.learning_table(results)
     own["parameters"] = 11
     with pytest.raises(SystemExit, match="10 parameters, not 11"):
-        measure_speed.accuracy_sentence(results)
+        measure_speed.learning_table(results)
 
 
 def test_times_are_medians_without_stalls_and_means_with_stalls():

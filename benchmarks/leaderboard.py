@@ -10,6 +10,7 @@ finished trainings are skipped. benchmarks.peers compares the recipes with those
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 import statistics
@@ -30,17 +31,17 @@ SEEDS = 3
 RECORD = "leaderboard.json"
 
 
-class UnitOfCost:
-    """Measures the unit of cost, in a process that starts with the first measurement."""
+@functools.cache
+def plain_keras() -> Worker:
+    """Return the process that measures the unit of cost, after a first epoch with tracing."""
+    worker = Worker("plain_epoch")
+    worker.turn()
+    return worker
 
-    worker: Worker | None = None
 
-    def __call__(self) -> float:
-        """Return the seconds of one unit, without the stall of tf.data at its end."""
-        if not self.worker:
-            self.worker = Worker("plain_epoch")
-            self.worker.turn()  # not counted: it includes tracing
-        return self.worker.turn()["calm_seconds"]
+def unit_of_cost() -> float:
+    """Measure the seconds of one unit, without the stall of tf.data at its end."""
+    return plain_keras().turn()["calm_seconds"]
 
 
 class Row(NamedTuple):
@@ -61,22 +62,19 @@ ROWS = {
 ACCURACIES = "accuracy", "accuracy_without_flips", "accuracy_with_shifts"
 
 
-def train_and_score(
-    row: str, seed: str, runs_dir: Path, unit: Callable[[], float]
-) -> dict[str, Any]:
+def train_and_score(row: str, seed: str, runs_dir: Path) -> dict[str, Any]:
     """Return the entry of one training.
 
     Args:
         row: key of ROWS.
         seed: random seed, as a key of a JSON object.
         runs_dir: folder for run directories.
-        unit: function that measures the seconds of one unit of cost.
     """
     config = config_of(row, seed)
-    before = unit()
+    before = unit_of_cost()
     named = dataclasses.replace(config, runs_dir=runs_dir, name=f"{row}-{seed}")
     run = in_own_process(train_or_resume, named)
-    after = unit()
+    after = unit_of_cost()
     scores = in_own_process(evaluate, run, test_time_flips=True, test_time_shifts=True)
     history = runs.load_history(run)
     flips, seconds = scores["without_shifts"], sum(epoch["seconds"] for epoch in history)
@@ -198,12 +196,11 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         atomic_io.check_writable(options.output_dir)
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        unit = UnitOfCost()
         entries = complete(
             options.output_dir / RECORD,
             up_to_date,
             [(row, seed) for row in options.rows for seed in range(options.seeds)],
-            lambda row, seed: train_and_score(row, str(seed), options.runs_dir, unit),
+            lambda row, seed: train_and_score(row, str(seed), options.runs_dir),
         )
         rows = summaries(entries)
         (options.output_dir / "leaderboard.md").write_text(table(rows))

@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from benchmarks import command_line, leaderboard
-from benchmarks.leaderboard import UnitOfCost, percent
+from benchmarks.leaderboard import percent, unit_of_cost
 from benchmarks.processes import in_own_process
 from fmnist import atomic_io, cli, runs, runtime
 from fmnist.figure_style import default_style
@@ -152,25 +152,24 @@ def settings_of(peer: Peer) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def train_and_score(row: str, seed: int, runs_dir: Path, unit: UnitOfCost) -> dict[str, Any]:
+def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
     """Return the entry of one training.
 
     Args:
         row: one of ROWS.
         seed: random seed.
         runs_dir: folder for run directories of this project.
-        unit: measures the unit of cost.
     """
     if row in leaderboard.ROWS:
-        return leaderboard.train_and_score(row, str(seed), runs_dir, unit)
+        return leaderboard.train_and_score(row, str(seed), runs_dir)
     runtime.configure_tensorflow()
     import data
 
     dataset = data.load(val_size=2000, seed=seed)
     parts = [tuple(part) for part in (dataset.train, dataset.validation, dataset.test)]
-    before = unit()
+    before = unit_of_cost()
     scores = in_own_process(train, PEERS[row], seed, *parts)
-    after = unit()
+    after = unit_of_cost()
     return {
         "settings": settings_of(PEERS[row]),
         **scores,
@@ -450,7 +449,6 @@ def main(argv: list[str] | None = None) -> int:
         for row, message in missing.items():
             if message:
                 print(f"Skipped {row}: {message}")
-        unit = UnitOfCost()
         entries = leaderboard.complete(
             folder / RECORD,
             up_to_date,
@@ -460,7 +458,7 @@ def main(argv: list[str] | None = None) -> int:
                 for row in options.rows
                 if not missing.get(row) and (seed == 0 or row not in SLOW_ROWS)
             ],
-            lambda row, seed: train_and_score(row, seed, options.runs_dir, unit),
+            lambda row, seed: train_and_score(row, seed, options.runs_dir),
         )
         rows = summaries(entries)
         if not rows:

@@ -375,7 +375,8 @@ def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, 
         "in_own_process",
         lambda function, *rest, **views: replacements[function](*rest, **views),
     )
-    scored = leaderboard.train_and_score("quick", "0", finished_run.parent, lambda: 2.0)
+    monkeypatch.setattr(leaderboard, "unit_of_cost", lambda: 2.0)
+    scored = leaderboard.train_and_score("quick", "0", finished_run.parent)
     assert [scored[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95]
     assert scored["val_accuracy"] == 0.96
     assert scored["cost"] == scored["seconds"] / 2 > 0

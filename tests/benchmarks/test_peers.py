@@ -168,7 +168,7 @@ def test_a_single_row_has_its_name_beside_the_point():
 def test_peers_and_own_recipes_are_trained_in_turns_and_resumed(tmp_path, monkeypatch, capsys):
     trained = []
 
-    def train(row, seed, runs_dir, unit):
+    def train(row, seed, runs_dir):
         trained.append((row, seed))
         if row in peers.PEERS:
             return peer_entry(row)

@@ -194,13 +194,15 @@ def training_row(epochs: list[Measurement], flops: int) -> Measurement:
     """
     images = epochs[0]["images"]
     times = [1e6 * epoch["seconds"] / images for epoch in epochs]
-    calm = summary([1e6 * (epoch["seconds"] - epoch["stall"]) / images for epoch in epochs])
+    without_stalls = summary(
+        [1e6 * (epoch["seconds"] - epoch["stall"]) / images for epoch in epochs]
+    )
     return {
-        **calm,
+        **without_stalls,
         # The mean, because few epochs stall, but for long.
         "with_stalls": statistics.mean(times),
         "range_with_stalls": (min(times), max(times)),
-        "rate": 1e6 * flops / calm["median"],
+        "rate": 1e6 * flops / without_stalls["median"],
         "val_accuracy": epochs[-1]["val_accuracy"],
         "images": images,
     }
@@ -466,14 +468,14 @@ def learning_table(results: dict[str, Any]) -> str:
             str(epochs * math.ceil(results["images"] / plain["batch_size"])),
             f"{100 * plain['val_accuracy']:.1f}",
             f"{100 * own['val_accuracy']:.1f}",
-            f"{'YES' if is_significant else 'no'} (above {100 * tolerance:.1f} points)",
+            f"{'YES' if is_significant else 'no'} (limit {100 * tolerance:.1f} points)",
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"Accuracies are those of {validated} images after {epochs} epochs with the same optimizer "
-        "and learning rate. The limit for a significant difference allows for the choice of these "
-        "images, not for the randomness of training.",
+        "and learning rate. The limit for a significant difference (at 5 % for all rows together) "
+        "allows for the choice of these images, not for the randomness of training.",
     ]
     return "\n".join(lines)
 
@@ -498,7 +500,9 @@ def figure_of(results: dict[str, Any]) -> Figure:
         color="white",
     )
     bars.invert_yaxis()
-    bars.set(xlabel="Time per image, µs", title="Training time (median and interquartile range)")
+    bars.set(
+        xlabel="Time per image, µs", title="Training time\n(median ± half the interquartile range)"
+    )
     curves.plot(
         [int(images) for images in results["by_images"]],
         results["by_images"].values(),

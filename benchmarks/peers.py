@@ -161,7 +161,7 @@ def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
         runs_dir: folder for run directories of this project.
     """
     if row in leaderboard.ROWS:
-        return leaderboard.train_and_score(row, str(seed), runs_dir)
+        return leaderboard.train_and_score(row, seed, runs_dir)
     runtime.configure_tensorflow()
     import data
 
@@ -195,6 +195,7 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
     module, function = peer.recipe.split(".")
     recipe = getattr(importlib.import_module(f"benchmarks.published.{module}"), function)
     settings = peer.settings | ({"epochs": peer.epochs} if peer.epochs else {})
+    version = importlib.import_module(peer.package).__version__
     begin = time.perf_counter()
     trained = recipe(*training, seed=seed, **settings)
     seconds = time.perf_counter() - begin - trained.not_counted
@@ -217,7 +218,7 @@ def train(peer: Peer, seed: int, training: Part, validation: Part, test: Part) -
         "val_accuracy_without_flips": val_without_flips,
         "parameters": trained.parameters,
         "seconds": seconds,
-        "version": f"{peer.package} {importlib.import_module(peer.package).__version__}",
+        "version": f"{peer.package} {version}",
     }
 
 
@@ -305,7 +306,7 @@ def verdict(peer: Peer, summary: dict[str, Any]) -> str:
     return "reproduced" if is_reproduced else "not reproduced"
 
 
-def line_of(rows: dict[str, Any]) -> list[tuple[float, float]]:
+def pareto_front(rows: dict[str, Any]) -> list[tuple[float, float]]:
     """Return cost and accuracy of the rows of this project that no cheaper one equals."""
     own = [rows[row] for row in leaderboard.ROWS if row in rows]
     points = []
@@ -317,13 +318,13 @@ def line_of(rows: dict[str, Any]) -> list[tuple[float, float]]:
 
 def unequalled(rows: dict[str, Any]) -> list[str]:
     """Return the recipes of others that no recipe of this project equals at no higher cost."""
-    line = line_of(rows)
+    front = pareto_front(rows)
     return [
         row
         for row in PEERS
         if row in rows
         and not any(
-            cost <= rows[row]["cost"] and accuracy >= rows[row]["shown"] for cost, accuracy in line
+            cost <= rows[row]["cost"] and accuracy >= rows[row]["shown"] for cost, accuracy in front
         )
     ]
 
@@ -333,8 +334,8 @@ def comparison_sentence(rows: dict[str, Any]) -> str:
     measured = sum(row in rows for row in PEERS)
     titles = ", ".join(PEERS[row].title for row in unequalled(rows))
     return (
-        "Recipes of others that are more accurate than all of this project's at the same or a "
-        f"lower cost: {titles or 'none'} ({measured} of {len(PEERS)} measured, `docs/peers.json`)."
+        "Recipes of others whose accuracy no recipe of this project reaches at the same or a lower "
+        f"cost: {titles or 'none'} ({measured} of {len(PEERS)} measured, `docs/peers.json`)."
     )
 
 
@@ -354,10 +355,10 @@ def figure_of(rows: dict[str, Any]) -> Figure:
     """Return the plot of accuracy against cost."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
-    line = line_of(rows)
+    front = pareto_front(rows)
     # From each point on, this accuracy is available.
     axes.step(
-        [cost for cost, _ in line], [100 * value for _, value in line], where="post", color=BLUE
+        [cost for cost, _ in front], [100 * value for _, value in front], where="post", color=BLUE
     )
     for row, summary in rows.items():
         peer = PEERS.get(row)
@@ -408,7 +409,7 @@ def label_points(axes: Axes, rows: dict[str, Any]) -> None:
     occupied = [
         Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in axes.transData.transform(points)
     ]
-    line = axes.transData.transform([(cost, 100 * value) for cost, value in line_of(rows)])
+    line = axes.transData.transform([(cost, 100 * value) for cost, value in pareto_front(rows)])
     for (x, y), (next_x, next_y) in itertools.pairwise(line):
         occupied += [
             Bbox.from_extents(x, y, next_x, y),

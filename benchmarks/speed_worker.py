@@ -86,7 +86,7 @@ def plain_epoch() -> Program:
 
     def turn():
         epoch = fit(64)
-        return {**epoch, "calm_seconds": epoch["seconds"] - epoch["stall"]}
+        return {**epoch, "seconds_without_stall": epoch["seconds"] - epoch["stall"]}
 
     return turn, facts(model)
 

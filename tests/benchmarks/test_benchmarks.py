@@ -152,12 +152,12 @@ def test_the_table_marks_large_spreads(results):
 def test_a_significant_difference_in_accuracy_is_reported(results):
     # Six comparisons: 2.64 standard deviations of 1.6 points.
     text = measure_speed.learning_table(results)
-    assert "| gap_cnn | 128 | 516 | 85.0 | 85.0 | no (above 4.2 points) |" in text
+    assert "| gap_cnn | 128 | 516 | 85.0 | 85.0 | no (limit 4.2 points) |" in text
     own = results["training"]["gap_cnn, this project, batch size 128"]
     results["training"]["gap_cnn, this project, default"]["val_accuracy"] = 0.5  # other settings
     assert "YES" not in measure_speed.learning_table(results)
     own["val_accuracy"] = 0.75
-    assert "| 85.0 | 75.0 | YES (above " in measure_speed.learning_table(results)
+    assert "| 85.0 | 75.0 | YES (limit " in measure_speed.learning_table(results)
     own["parameters"] = 11
     with pytest.raises(SystemExit, match="10 parameters, not 11"):
         measure_speed.learning_table(results)
@@ -341,7 +341,7 @@ def entry(**changes):
     }
 
 
-def test_the_leaderboard_has_means_and_marks_exceeded_budgets():
+def test_the_leaderboard_has_means_and_marks_exceeded_limits():
     rows = leaderboard.summaries(
         {
             "quick": {"0": entry(), "1": entry(accuracy=0.94, cost=5.4)},
@@ -376,7 +376,7 @@ def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, 
         lambda function, *rest, **views: replacements[function](*rest, **views),
     )
     monkeypatch.setattr(leaderboard, "unit_of_cost", lambda: 2.0)
-    scored = leaderboard.train_and_score("quick", "0", finished_run.parent)
+    scored = leaderboard.train_and_score("quick", 0, finished_run.parent)
     assert [scored[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95]
     assert scored["val_accuracy"] == 0.96
     assert scored["cost"] == scored["seconds"] / 2 > 0
@@ -386,9 +386,9 @@ def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, 
 
 
 def test_results_of_a_changed_recipe_are_outdated(monkeypatch):
-    before = leaderboard.config_of("quick", "1").result_settings()
+    before = leaderboard.config_of("quick", 1).result_settings()
     assert before["model"] == "allconv_cnn" and before["seed"] == 1
-    assert leaderboard.config_of("quick", "1").gives_the_same_as(before)
+    assert leaderboard.config_of("quick", 1).gives_the_same_as(before)
     monkeypatch.setitem(RECIPES["quick"], "label_smoothing", 0.2)
     changed = TrainConfig(recipe="quick", val_size=2000, seed=1)
     assert not changed.gives_the_same_as(before)

@@ -87,7 +87,7 @@ def test_entries_with_other_settings_are_outdated():
 
 
 def test_the_line_connects_the_rows_of_this_project_that_no_cheaper_row_equals():
-    points = peers.line_of(summaries(**OWN, fastai_20=(4, 0.99)))
+    points = peers.pareto_front(summaries(**OWN, fastai_20=(4, 0.99)))
     assert points == [(2, pytest.approx(0.92)), (8, pytest.approx(0.94)), (32, pytest.approx(0.95))]
 
 
@@ -107,8 +107,8 @@ def test_a_recipe_is_unequalled_if_no_cheaper_row_is_as_accurate(cost, accuracy,
     assert peers.unequalled(rows) == (["keras-convnet"] if is_unequalled else [])
     expected = "keras.io mnist_convnet" if is_unequalled else "none"
     assert peers.comparison_sentence(rows) == (
-        "Recipes of others that are more accurate than all of this project's at the same or a "
-        f"lower cost: {expected} (1 of {len(peers.PEERS)} measured, `docs/peers.json`)."
+        "Recipes of others whose accuracy no recipe of this project reaches at the same or a lower "
+        f"cost: {expected} (1 of {len(peers.PEERS)} measured, `docs/peers.json`)."
     )
 
 

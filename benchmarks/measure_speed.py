@@ -501,7 +501,8 @@ def figure_of(results: dict[str, Any]) -> Figure:
     )
     bars.invert_yaxis()
     bars.set(
-        xlabel="Time per image, µs", title="Training time\n(median ± half the interquartile range)"
+        xlabel="Time per image, µs",
+        title="Training time\n(median ± half the interquartile range)",
     )
     curves.plot(
         [int(images) for images in results["by_images"]],

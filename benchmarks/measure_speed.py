@@ -450,8 +450,8 @@ def learning_table(results: dict[str, Any]) -> str:
     # Bonferroni's correction for several comparisons, at 5 % in total.
     deviations = statistics.NormalDist().inv_cdf(1 - 0.05 / (2 * len(titles)))
     lines = [
-        "| learning: validation accuracy | batch size | training steps | plain Keras, % | "
-        "this project, % | significantly different |",
+        "| network | batch size | training steps | validation accuracy of plain Keras, % | "
+        "of this project, % | significantly different |",
         "|---" * 6 + "|",
     ]
     for title in titles:

@@ -79,16 +79,20 @@ def evaluate(
     def mean_output(views: slice) -> dict[str, np.ndarray]:
         return {name: np.mean(output[views], axis=0) for name, output in outputs.items()}
 
+    smoothing = config["label_smoothing"]
     probabilities = mean_output(slice(1))
-    scores = metrics.score(labels, probabilities)
+    scores = metrics.score(labels, probabilities, smoothing)
     if test_time_flips:
         probabilities = mean_output(slice(2))
-        scores = metrics.score(labels, probabilities, without_flips=scores)
+        scores = metrics.score(labels, probabilities, smoothing, without_flips=scores)
     if test_time_shifts:
         probabilities = mean_output(slice(None))
-        scores = metrics.score(labels, probabilities, without_shifts=scores)
+        scores = metrics.score(labels, probabilities, smoothing, without_shifts=scores)
     test = scores["test"]
-    calibrated = metrics.calibrated(probabilities["test"], test["temperature"])
+    calibrated, calibrated_validation = (
+        metrics.calibrated(probabilities[part], test["temperature"], smoothing)
+        for part in ("test", "validation")
+    )
     results = {
         **test,
         "accuracy_interval": metrics.accuracy_interval(test["accuracy"], test["images"]),
@@ -109,11 +113,7 @@ def evaluate(
         "kept_epoch": best["epoch"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
-    novelty = ood.fit(
-        *dataset.train,
-        dataset.validation.images,
-        metrics.calibrated(probabilities["validation"], test["temperature"]),
-    )
+    novelty = ood.fit(*dataset.train, dataset.validation.images, calibrated_validation)
     results["uncertain"] = float(ood.is_novel(novelty, dataset.test.images, calibrated).mean())
 
     # Plot the figures.

@@ -58,8 +58,8 @@ def evaluation_figures(
         history: training history of the run.
         results: metrics of the evaluation.
         test: images and labels of the test set.
-        uncalibrated: class probabilities of the test images before temperature scaling.
-        probabilities: class probabilities of the test images after temperature scaling.
+        uncalibrated: class probabilities of the test images before calibration.
+        probabilities: class probabilities of the test images after calibration.
         training_conditions: see curves().
     """
     images, labels = test
@@ -317,16 +317,16 @@ def calibration(
     Args:
         before: counts, confidences and accuracies of the bins, from metrics.reliability(), before
             temperature scaling. Bins with fewer than MIN_BIN_IMAGES images are not plotted.
-        after: counts, confidences and accuracies of the bins after temperature scaling.
-        error_before: expected calibration error (ECE) before temperature scaling.
-        error_after: ECE after temperature scaling.
+        after: counts, confidences and accuracies of the bins after calibration.
+        error_before: expected calibration error (ECE) before calibration.
+        error_after: ECE after calibration.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     diagram, histogram = figure.subplots(1, 2)
     diagram.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfect calibration")
     stages = (
         (before, error_before, "before calibration", RED, "s--"),
-        (after, error_after, "after temperature scaling", BLUE, "o-"),
+        (after, error_after, "after calibration", BLUE, "o-"),
     )
     for (counts, confidences, accuracies), error, label, colour, line in stages:
         plotted = counts >= MIN_BIN_IMAGES

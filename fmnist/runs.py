@@ -67,6 +67,7 @@ EVALUATION_SETTINGS = {
     "fold": int | None,
     "data_dir": str | None,
     "augment": str,
+    "label_smoothing": float | int,
     "fingerprint": str,
 }
 Row = dict[str, float]  # an epoch of a history, with the keys HISTORY
@@ -293,8 +294,9 @@ def load_evaluation_config(run: Path) -> dict[str, Any]:
         for name, kind in EVALUATION_SETTINGS.items()
         if name not in settings or not isinstance(settings[name], kind)
     ]
-    if not wrong and not 0 <= config["seed"] < 2**31:
-        wrong = ["seed"]
+    if not wrong:
+        limits = {"seed": 2**31, "label_smoothing": 1}
+        wrong = [name for name, limit in limits.items() if not 0 <= config[name] < limit]
     if wrong:
         raise corrupt(run / CONFIG, f"missing or invalid: {', '.join(wrong)}")
     return config

@@ -14,6 +14,7 @@ import evaluate_model
 import train_cnn
 from fmnist import html_report, runs, source
 from fmnist.evaluation import metrics, tta
+from fmnist.inference import classifier
 from tests import synthetic_data
 
 FIGURES = (
@@ -118,6 +119,32 @@ def test_saved_probabilities_are_calibrated_on_the_validation_set(run, no_figure
         )
     assert results["validation"]["calibrated_loss"] < results["validation"]["loss"]
     assert f"temperature {results['temperature']:.2f}" in capsys.readouterr().out
+
+
+def test_the_calibration_undoes_the_label_smoothing_of_the_run(run, no_figures):
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"label_smoothing": 0.2}))
+    results = evaluate_model.evaluate(run)
+    saved = np.load(run / "predictions.npz")
+    output = runs.load_model(run).predict(data.load(val_size=100).test.images, verbose=0)
+    expected = metrics.calibrated(output, results["temperature"], 0.2)
+    np.testing.assert_allclose(saved["probabilities"], expected, atol=1e-5)
+    without = metrics.calibrated(output, results["temperature"])
+    assert np.abs(without - expected).max() > 0.01
+    # What classifies pictures later calibrates in the same way.
+    loaded = classifier.load_classifier(run)
+    assert (loaded.temperature, loaded.label_smoothing) == (results["temperature"], 0.2)
+    np.testing.assert_allclose(
+        loaded.probabilities(data.load(val_size=100).test.images), expected, atol=1e-4
+    )
+
+
+def test_an_older_evaluation_is_used_without_undoing_label_smoothing(run, no_figures):
+    evaluate_model.evaluate(run)
+    results = json.loads((run / "metrics.json").read_text())
+    del results["label_smoothing"]
+    (run / "metrics.json").write_text(json.dumps(results))
+    assert classifier.load_classifier(run).label_smoothing == 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@
                     output are float32
 
 All formats take images (N, 28, 28, 1) in [0, 1] and return class probabilities (N, 10). These are
-the probabilities of model.keras, without test-time augmentation and temperature scaling. Saves the
+the probabilities of model.keras, without test-time augmentation and calibration. Saves the
 exports that agree with model.keras, and exports.json, in the folder exports of the run.
 """
 

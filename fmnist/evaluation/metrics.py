@@ -3,6 +3,7 @@
 Common arguments:
     labels: true classes (N,), integers.
     probabilities: class probabilities (N, classes).
+    label_smoothing: label smoothing of the training whose network returned the probabilities.
 """
 
 import math
@@ -16,26 +17,33 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics as sklearn_metrics
 
 TIMED_IMAGES = 100  # images of a latency measurement
+SMALLEST_OUTPUT = 0.2  # of calibrated(), as a fraction of the smoothed target of a wrong class
 
 
 def score(
-    labels: dict[str, np.ndarray], probabilities: dict[str, np.ndarray], **nested: dict[str, dict]
+    labels: dict[str, np.ndarray],
+    probabilities: dict[str, np.ndarray],
+    label_smoothing: float,
+    **nested: dict[str, dict],
 ) -> dict[str, dict[str, Any]]:
     """Return the scores of every part of the data: train, validation and test.
 
     The temperature is fitted on the validation set. The scores calibrated_loss and calibrated_ece
-    are those after temperature scaling; the other scores are those before it.
+    are those after calibrated(); the other scores are those before it.
 
     Args:
         labels: (N,) by name of the part.
         probabilities: (N, classes) by name of the part.
+        label_smoothing: see above.
         nested: earlier results of this function, which are added to the scores under the name of
             the argument.
     """
-    temperature = fit_temperature(labels["validation"], probabilities["validation"])
+    temperature = fit_temperature(
+        labels["validation"], probabilities["validation"], label_smoothing
+    )
     scores = {}
     for name, before in probabilities.items():
-        after = calibrated(before, temperature)
+        after = calibrated(before, temperature, label_smoothing)
         scores[name] = {
             "loss": cross_entropy(labels[name], before),
             "accuracy": accuracy(labels[name], before),
@@ -43,6 +51,7 @@ def score(
             "calibrated_loss": cross_entropy(labels[name], after),
             "calibrated_ece": calibration_error(labels[name], after),
             "temperature": temperature,
+            "label_smoothing": label_smoothing,
             "images": len(labels[name]),
             **{key: scores_by_part[name] for key, scores_by_part in nested.items()},
         }
@@ -68,20 +77,34 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-np.log(clipped).mean())
 
 
-def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def fit_temperature(
+    labels: np.ndarray, probabilities: np.ndarray, label_smoothing: float = 0.0
+) -> float:
     """Return the temperature between 1/4 and 4 that minimises the cross-entropy of calibrated().
 
     Guo and others, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599
     """
 
     def loss(log_temperature):
-        return cross_entropy(labels, calibrated(probabilities, math.exp(log_temperature)))
+        temperature = math.exp(log_temperature)
+        return cross_entropy(labels, calibrated(probabilities, temperature, label_smoothing))
 
     return math.exp(minimize_scalar(loss, bounds=(-math.log(4), math.log(4)), method="bounded").x)
 
 
-def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the probabilities after temperature scaling, which divides the logits."""
+def calibrated(
+    probabilities: np.ndarray, temperature: float, label_smoothing: float = 0.0
+) -> np.ndarray:
+    """Return the probabilities without label smoothing, after temperature scaling.
+
+    With label smoothing s, a network learns to return (1 - s) p + s / classes instead of p, so
+    s / classes is subtracted. A smooth function keeps the results positive and in the same order.
+    Temperature scaling then divides the logits.
+    """
+    if label_smoothing:
+        floor = label_smoothing / probabilities.shape[1]
+        difference = probabilities - floor
+        probabilities = (difference + np.hypot(difference, 2 * SMALLEST_OUTPUT * floor)) / 2
     powers = (probabilities / probabilities.max(axis=1, keepdims=True)) ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 

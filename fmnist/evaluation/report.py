@@ -21,8 +21,8 @@ CAPTIONS = {
     "probabilities": "The first four correct and the first four wrong predictions on the test set, "
     "with the probabilities of all classes. The true class is in bold type.",
     "calibration": "Reliability diagram and confidence histogram of the test set, before and after "
-    "temperature scaling. The temperature was fitted on the validation set. The diagram omits bins "
-    "with fewer than 20 images.",
+    "calibration. The temperature was fitted on the validation set. The diagram omits bins with "
+    "fewer than 20 images.",
     "mistakes": "The wrong predictions on the test set with the highest confidence.",
     "confused_pairs": "The ten pairs of classes with the most mistakes on the test set, in both "
     "directions together, and the first mistakes in each direction with their confidence.",
@@ -91,7 +91,7 @@ def headline(results: dict[str, Any]) -> str:
         line += f"; without test-time {both}flips {scores['without_flips']['accuracy']:.2%}"
     return (
         f"{line}. {results['uncertain']:.1%} of the test images are out of distribution. "
-        f"Temperature scaling (temperature {results['temperature']:.2f}) changes the loss to "
+        f"Calibration (temperature {results['temperature']:.2f}) changes the loss to "
         f"{results['calibrated_loss']:.4f} and the expected calibration error (ECE) from "
         f"{results['ece']:.3f} to {results['calibrated_ece']:.3f}."
     )

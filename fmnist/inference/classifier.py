@@ -54,6 +54,7 @@ class Classifier(NamedTuple):
         flips: whether to average over mirror images, see tta.views().
         shifts: whether to average over shifted images, see tta.views().
         temperature: calibration temperature; 1 for a run without evaluation.
+        label_smoothing: label smoothing that the calibration undoes; 0 without evaluation.
         known: result of ood.fit(); None for a run without evaluation.
         on_photographs: calibrations for photographs; None for a run that was not trained on them.
         predict: function of images that returns the uncalibrated probabilities.
@@ -64,6 +65,7 @@ class Classifier(NamedTuple):
     flips: bool
     shifts: bool
     temperature: float
+    label_smoothing: float
     known: ood.Novelty | None
     on_photographs: calibration.Calibrations | None
     predict: Callable[[np.ndarray], np.ndarray]
@@ -71,7 +73,7 @@ class Classifier(NamedTuple):
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return the calibrated class probabilities (N, 10) of images (N, 28, 28, 1) in [0, 1]."""
         outputs = [self.predict(view) for view in tta.views(images, self.flips, self.shifts)]
-        return metrics.calibrated(np.mean(outputs, axis=0), self.temperature)
+        return metrics.calibrated(np.mean(outputs, axis=0), self.temperature, self.label_smoothing)
 
     def classify_images(self, photos: Sequence[photo.Photo]) -> list[Outcome]:
         """Return the outcomes for photos that are finished images of the data set."""
@@ -289,13 +291,14 @@ def load_classifier(run: Path) -> Classifier:
     on_photographs, predict = calibration.load(run), functools.partial(networks.predict, model)
 
     if evaluation is None:
-        return Classifier(run, model, False, False, 1, None, on_photographs, predict)
+        return Classifier(run, model, False, False, 1, 0, None, on_photographs, predict)
     return Classifier(
         run,
         model,
         evaluation["test_time_flips"],
         evaluation["test_time_shifts"],
         evaluation["temperature"],
+        evaluation["label_smoothing"],
         load_novelty(run, evaluation),
         on_photographs,
         predict,
@@ -319,11 +322,15 @@ def load_evaluation(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        # An older file has no shifts, and the former name of `uncertain`.
-        evaluation = {"test_time_shifts": False, **json.loads(path.read_text())}
+        # An older file has no shifts, the former name of `uncertain`, and a temperature that was
+        # fitted without undoing label smoothing.
+        older = {"test_time_shifts": False, "label_smoothing": 0.0}
+        evaluation = older | json.loads(path.read_text())
         evaluation.setdefault("uncertain", evaluation.pop("unsure", None))
         if not 0.1 < evaluation["temperature"] < 10:
             raise ValueError("the temperature is not between 0.1 and 10")
+        if not 0 <= evaluation["label_smoothing"] < 1:
+            raise ValueError("label_smoothing is not between 0 and 1")
         if not all(isinstance(evaluation[option], bool) for option in runs.VIEWS):
             raise ValueError("test_time_flips and test_time_shifts must be true or false")
         return evaluation if evaluation["epochs"] == len(runs.load_history(run)) else None

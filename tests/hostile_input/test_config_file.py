@@ -106,6 +106,8 @@ def setting_cases():
     for key in ("seed", "val_size", "limit", "fold"):
         yield evaluate("negative", key, -1)
         yield evaluate("huge", key, 10**30)
+    for value in (-0.1, 1, NAN):
+        yield evaluate("out of range", "label_smoothing", value)
     yield evaluate("a newer format", "format", 2)
     yield evaluate("other data", "fingerprint", "0" * 64)._replace(word="other data")
 

@@ -139,14 +139,15 @@ def loaded(run, tmp_path, monkeypatch):
     return inspected.load(run, None, tmp_path)
 
 
-def test_the_temperature_comes_from_the_validation_set(loaded):
+def test_the_temperature_comes_from_the_validation_set(loaded, run):
     dataset = data.load(val_size=100)
     validation, test = (
         loaded.model.predict(part.images, verbose=0) for part in (dataset.validation, dataset.test)
     )
-    temperature = metrics.fit_temperature(dataset.validation.labels, validation)
+    smoothing = runs.load_config(run)["label_smoothing"]
+    temperature = metrics.fit_temperature(dataset.validation.labels, validation, smoothing)
     np.testing.assert_allclose(
-        loaded.probabilities, metrics.calibrated(test, temperature), atol=1e-3
+        loaded.probabilities, metrics.calibrated(test, temperature, smoothing), atol=1e-3
     )
     wrong = loaded.predicted != dataset.test.labels
     assert {*loaded.mistakes} == {*np.flatnonzero(wrong)}

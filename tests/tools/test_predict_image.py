@@ -250,6 +250,7 @@ def test_invalid_input_is_rejected_in_one_line(run, folder, tmp_path, capsys):
         (runs.METRICS, b"{"),
         (runs.METRICS, b'{"temperature": -1}'),
         (runs.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
+        (runs.METRICS, b'{"temperature": 1, "label_smoothing": 1}'),
         (runs.METRICS, b"[]"),
         (runs.METRICS, b"null"),
         (runs.METRICS, b"[" * 100_000),

@@ -91,7 +91,9 @@ def load_network(run: Path, data_dir: str | Path | None) -> tuple[Network, data.
     runs.check_fingerprint(run, dataset)
     validation = dataset.validation
     probabilities = class_probabilities(run, model, data.batches(validation, BATCH))
-    temperature = metrics.fit_temperature(validation.labels, probabilities)
+    temperature = metrics.fit_temperature(
+        validation.labels, probabilities, config["label_smoothing"]
+    )
     return Network(config, model, temperature), dataset
 
 
@@ -113,7 +115,7 @@ def load(run: Path, data_dir: str | None, folder: Path) -> Inspected:
         train_labels, config["val_size"], config["limit"], config["seed"], config.get("fold")
     )
     outputs = class_probabilities(run, model, data.batches(dataset.test, BATCH))
-    probabilities = metrics.calibrated(outputs, temperature)
+    probabilities = metrics.calibrated(outputs, temperature, config["label_smoothing"])
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     mistakes = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]

@@ -43,7 +43,7 @@ def measure(
         `mean_ece`), and the mean corruption error relative to the first run (`mce`), see
         mean_corruption_error(). Accuracies and errors are fractions; `low` and `high` bound the
         95 % confidence interval of an accuracy; calibration errors (`ece`) are those after
-        temperature scaling.
+        calibration.
 
     Raises:
         UserError: a DataError or a RunError.
@@ -96,7 +96,9 @@ def labels_of(run_dirs: Sequence[Path]) -> dict[str, Path]:
 
 def score(network: Network, part: data.Part) -> dict[str, float]:
     """Return accuracy, its confidence interval, mean confidence and calibration error."""
-    probabilities = metrics.calibrated(predict(network.model, part.images), network.temperature)
+    probabilities = metrics.calibrated(
+        predict(network.model, part.images), network.temperature, network.config["label_smoothing"]
+    )
     accuracy = metrics.accuracy(part.labels, probabilities)
     low, high = metrics.accuracy_interval(accuracy, len(part.labels))
     return {

@@ -25,7 +25,7 @@ CAPTIONS = {
     "severity 0 is the original image.",
     "robustness_errors": "Error and expected calibration error (ECE) on the test set under each "
     "corruption, as means over the five severities. The calibration error is that after "
-    "temperature scaling, with a temperature fitted on original validation images.",
+    "calibration, with a temperature fitted on original validation images.",
     "robustness_confidence": "Mean confidence against accuracy on the test set: one point for each "
     "corruption and severity, and a large point with a black edge for the original images. Above "
     "the line, the network is overconfident.",

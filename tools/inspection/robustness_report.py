@@ -50,8 +50,8 @@ def write(folder: Path, results: dict[str, Any], examples: dict[str, list[np.nda
                 html_report.paragraph(
                     "Accuracies have 95 % confidence intervals. The mean corruption error (mCE) is "
                     "the mean over the corruptions of the error relative to that of the first run. "
-                    "The expected calibration error (ECE) is that after temperature scaling. Every "
-                    "image is classified once, without test-time augmentation."
+                    "The expected calibration error (ECE) is that after calibration. Every image "
+                    "is classified once, without test-time augmentation."
                 ),
             ],
             drawn,

@@ -132,6 +132,32 @@ def test_the_temperature_divides_the_logits():
     assert np.isfinite(metrics.calibrated(np.float32([[1, 0], [0, 1]]), 0.25)).all()
 
 
+def test_label_smoothing_is_undone_before_the_temperature_is_applied():
+    smoothed = (1 - 0.3) * PROBABILITIES + 0.3 / 3
+    expected = metrics.calibrated(PROBABILITIES, 2)
+    np.testing.assert_allclose(metrics.calibrated(smoothed, 2, 0.3), expected, atol=0.01)
+    # Outputs below the smoothed target of a wrong class keep their order and stay positive.
+    outputs = np.float32([[0.98, 0.0, 1e-6, 0.004, 0.0045, 0.0055, 0.006, 0, 0, 0]])
+    [calibrated] = metrics.calibrated(outputs, 1, 0.05)
+    assert (calibrated > 0).all() and calibrated.sum() == pytest.approx(1)
+    assert (np.diff(calibrated[1:7]) > 0).all() and calibrated.argmax() == 0
+
+
+def test_the_fitted_temperature_belongs_to_probabilities_without_label_smoothing():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(10, 0.2), 20000)
+    labels = np.array([rng.choice(10, p=row) for row in probabilities])
+    smoothed = 0.9 * probabilities + 0.1 / 10
+    assert metrics.fit_temperature(labels, smoothed, 0.1) == pytest.approx(1, abs=0.1)
+    alone, both = (
+        metrics.calibrated(
+            smoothed, metrics.fit_temperature(labels, smoothed, smoothing), smoothing
+        )
+        for smoothing in (0, 0.1)
+    )
+    assert metrics.cross_entropy(labels, both) < metrics.cross_entropy(labels, alone)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1, 2])
 def test_the_fitted_temperature_is_the_one_that_generated_the_labels(temperature):
     rng = np.random.default_rng(0)

@@ -93,6 +93,7 @@ def test_a_novel_photograph_is_uncertain_with_one_warning(is_novel, confidence):
         flips=True,
         shifts=False,
         temperature=1,
+        label_smoothing=0,
         known=None,
         on_photographs=calibration.Calibrations(settings, settings),
         predict=lambda images: np.tile(prediction, (len(images), 1)),
@@ -116,7 +117,7 @@ def test_without_evaluation_only_images_of_the_data_set_are_not_calibrated(is_ca
     settings = calibration.Calibration(1, 0.5, 0.9, 0.9, 0.9, 100)
     calibrations = calibration.Calibrations(settings, settings) if is_calibrated else None
     network = classifier.Classifier(
-        runs.BEST, None, True, False, 1, None, calibrations, lambda images: None
+        runs.BEST, None, True, False, 1, 0, None, calibrations, lambda images: None
     )
     both = classifier.PhotoClassifier(network, network, None, None)
     hint = both.description().splitlines()[1]

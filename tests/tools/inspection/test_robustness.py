@@ -13,6 +13,8 @@ from fmnist.evaluation import metrics
 from fmnist.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from tools.inspection import robustness, robustness_report
 
+SMOOTHING = 0.1  # label smoothing in the config of the runs
+
 
 def stripe_network(sharpness):
     """Return a linear network that finds the stripe of a synthetic image, see synthetic_data.py.
@@ -31,7 +33,7 @@ def stripe_network(sharpness):
 
 def save_run(folder, name, model):
     """Create a finished run with this model and return its path."""
-    config = TrainConfig(val_size=100, augment="none")
+    config = TrainConfig(val_size=100, augment="none", label_smoothing=SMOOTHING)
     record = config.to_record() | {"fingerprint": source.fingerprint()}
     run = runs.create(folder, name, record)
     model_file.save(model, run / runs.MODEL)
@@ -62,7 +64,7 @@ def test_the_scores_are_those_of_the_network_on_the_corrupted_test_images(soft, 
         return runs.load_model(soft).predict(images, verbose=0)
 
     temperature = metrics.fit_temperature(
-        dataset.validation.labels, probabilities(dataset.validation.images)
+        dataset.validation.labels, probabilities(dataset.validation.images), SMOOTHING
     )
     assert run["temperature"] == pytest.approx(temperature, rel=1e-3)
     conditions = [(run["clean"], dataset.test.images)]
@@ -70,7 +72,7 @@ def test_the_scores_are_those_of_the_network_on_the_corrupted_test_images(soft, 
         images = corrupt(dataset.test.images, name, severity)
         conditions.append((run["corrupted"][name][severity - 1], images))
     for row, images in conditions:
-        calibrated = metrics.calibrated(probabilities(images), temperature)
+        calibrated = metrics.calibrated(probabilities(images), temperature, SMOOTHING)
         assert row["accuracy"] == metrics.accuracy(labels, calibrated)
         assert row["ece"] == pytest.approx(metrics.calibration_error(labels, calibrated), abs=1e-3)
         assert row["confidence"] == pytest.approx(calibrated.max(axis=1).mean(), abs=1e-3)

@@ -89,10 +89,8 @@ def evaluate(
         probabilities = mean_output(slice(None))
         scores = metrics.score(labels, probabilities, smoothing, without_shifts=scores)
     test = scores["test"]
-    calibrated, calibrated_validation = (
-        metrics.calibrated(probabilities[part], test["temperature"], smoothing)
-        for part in ("test", "validation")
-    )
+    calibrated = metrics.calibrated(probabilities["test"], test["temperature"], smoothing)
+    validation = metrics.calibrated(probabilities["validation"], test["temperature"], smoothing)
     results = {
         **test,
         "accuracy_interval": metrics.accuracy_interval(test["accuracy"], test["images"]),
@@ -107,13 +105,14 @@ def evaluate(
         "confused_pairs": metrics.confused_pairs(labels["test"], calibrated, CLASS_NAMES),
         "test_time_flips": test_time_flips,
         "test_time_shifts": test_time_shifts,
+        "label_smoothing": smoothing,
         "model": config["model"],
         "parameters": model.count_params(),
         "epochs": len(history),
         "kept_epoch": best["epoch"],
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
     }
-    novelty = ood.fit(*dataset.train, dataset.validation.images, calibrated_validation)
+    novelty = ood.fit(*dataset.train, dataset.validation.images, validation)
     results["uncertain"] = float(ood.is_novel(novelty, dataset.test.images, calibrated).mean())
 
     # Plot the figures.

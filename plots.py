@@ -316,7 +316,7 @@ def calibration(
 
     Args:
         before: counts, confidences and accuracies of the bins, from metrics.reliability(), before
-            temperature scaling. Bins with fewer than MIN_BIN_IMAGES images are not plotted.
+            calibration. Bins with fewer than MIN_BIN_IMAGES images are not plotted.
         after: counts, confidences and accuracies of the bins after calibration.
         error_before: expected calibration error (ECE) before calibration.
         error_after: ECE after calibration.

@@ -285,7 +285,7 @@ def load_evaluation_config(run: Path) -> dict[str, Any]:
     """Return the content of config.json after checking what an evaluation needs.
 
     Raises:
-        RunError: a setting of EVALUATION_SETTINGS is missing or has the wrong type.
+        RunError: a setting of EVALUATION_SETTINGS is missing, of the wrong type or out of range.
     """
     config = load_config(run)
     settings = ADDED_LATER | config

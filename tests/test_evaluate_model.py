@@ -125,26 +125,32 @@ def test_the_calibration_undoes_the_label_smoothing_of_the_run(run, no_figures):
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"label_smoothing": 0.2}))
     results = evaluate_model.evaluate(run)
-    saved = np.load(run / "predictions.npz")
-    output = runs.load_model(run).predict(data.load(val_size=100).test.images, verbose=0)
+    dataset, model = data.load(val_size=100), runs.load_model(run)
+    validation, output = (
+        model.predict(part.images, verbose=0) for part in (dataset.validation, dataset.test)
+    )
+    temperature = metrics.fit_temperature(dataset.validation.labels, validation, 0.2)
+    assert results["temperature"] == pytest.approx(temperature, rel=1e-3)
     expected = metrics.calibrated(output, results["temperature"], 0.2)
-    np.testing.assert_allclose(saved["probabilities"], expected, atol=1e-5)
+    saved = np.load(run / "predictions.npz")["probabilities"]
+    np.testing.assert_allclose(saved, expected, atol=1e-5)
     without = metrics.calibrated(output, results["temperature"])
     assert np.abs(without - expected).max() > 0.01
+    labels = dataset.test.labels
+    assert results["calibrated_loss"] == pytest.approx(
+        metrics.cross_entropy(labels, expected), rel=1e-3
+    )
+    assert results["calibrated_ece"] == pytest.approx(
+        metrics.calibration_error(labels, expected), abs=1e-3
+    )
     # What classifies pictures later calibrates in the same way.
     loaded = classifier.load_classifier(run)
-    assert (loaded.temperature, loaded.label_smoothing) == (results["temperature"], 0.2)
-    np.testing.assert_allclose(
-        loaded.probabilities(data.load(val_size=100).test.images), expected, atol=1e-4
-    )
-
-
-def test_an_older_evaluation_is_used_without_undoing_label_smoothing(run, no_figures):
-    evaluate_model.evaluate(run)
-    results = json.loads((run / "metrics.json").read_text())
+    np.testing.assert_allclose(loaded.probabilities(dataset.test.images), expected, atol=1e-4)
+    # The temperature of an older evaluation was fitted without undoing label smoothing.
     del results["label_smoothing"]
     (run / "metrics.json").write_text(json.dumps(results))
-    assert classifier.load_classifier(run).label_smoothing == 0
+    loaded = classifier.load_classifier(run)
+    np.testing.assert_allclose(loaded.probabilities(dataset.test.images), without, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -322,7 +322,7 @@ def load_evaluation(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        # An older file has no shifts, the former name of `uncertain`, and a temperature that was
+        # An older file lacks shifts and has a former name of `uncertain`. Its temperature was
         # fitted without undoing label smoothing.
         older = {"test_time_shifts": False, "label_smoothing": 0.0}
         evaluation = older | json.loads(path.read_text())

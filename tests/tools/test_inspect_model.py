@@ -139,15 +139,17 @@ def loaded(run, tmp_path, monkeypatch):
     return inspected.load(run, None, tmp_path)
 
 
-def test_the_temperature_comes_from_the_validation_set(loaded, run):
+def test_the_temperature_comes_from_the_validation_set(run, tmp_path):
+    config = runs.load_config(run) | {"label_smoothing": 0.2}
+    (run / runs.CONFIG).write_text(json.dumps(config))
+    loaded = inspected.load(run, None, tmp_path)
     dataset = data.load(val_size=100)
     validation, test = (
         loaded.model.predict(part.images, verbose=0) for part in (dataset.validation, dataset.test)
     )
-    smoothing = runs.load_config(run)["label_smoothing"]
-    temperature = metrics.fit_temperature(dataset.validation.labels, validation, smoothing)
+    temperature = metrics.fit_temperature(dataset.validation.labels, validation, 0.2)
     np.testing.assert_allclose(
-        loaded.probabilities, metrics.calibrated(test, temperature, smoothing), atol=1e-3
+        loaded.probabilities, metrics.calibrated(test, temperature, 0.2), atol=1e-3
     )
     wrong = loaded.predicted != dataset.test.labels
     assert {*loaded.mistakes} == {*np.flatnonzero(wrong)}

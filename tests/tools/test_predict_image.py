@@ -248,9 +248,6 @@ def test_invalid_input_is_rejected_in_one_line(run, folder, tmp_path, capsys):
     )
     for name, content in (
         (runs.METRICS, b"{"),
-        (runs.METRICS, b'{"temperature": -1}'),
-        (runs.METRICS, b'{"temperature": 1, "test_time_flips": "no"}'),
-        (runs.METRICS, b'{"temperature": 1, "label_smoothing": 1}'),
         (runs.METRICS, b"[]"),
         (runs.METRICS, b"null"),
         (runs.METRICS, b"[" * 100_000),
@@ -263,6 +260,11 @@ def test_invalid_input_is_rejected_in_one_line(run, folder, tmp_path, capsys):
         assert str(run / name) in message and f"evaluate_model.py {run}" in message
         assert name == runs.METRICS or "--test-time-flips --test-time-shifts" in message
         (run / name).write_bytes(good)
+    evaluation = json.loads((run / runs.METRICS).read_text())
+    for key, value in (("temperature", -1), ("test_time_flips", "no"), ("label_smoothing", 1)):
+        (run / runs.METRICS).write_text(json.dumps(evaluation | {key: value}))
+        message = one_line([folder, "--run", run], capsys)
+        assert str(run / runs.METRICS) in message and key in message
 
 
 @pytest.mark.slow

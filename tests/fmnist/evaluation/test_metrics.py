@@ -150,12 +150,15 @@ def test_the_fitted_temperature_belongs_to_probabilities_without_label_smoothing
     smoothed = 0.9 * probabilities + 0.1 / 10
     assert metrics.fit_temperature(labels, smoothed, 0.1) == pytest.approx(1, abs=0.1)
     alone, both = (
-        metrics.calibrated(
-            smoothed, metrics.fit_temperature(labels, smoothed, smoothing), smoothing
-        )
+        metrics.score({"validation": labels}, {"validation": smoothed}, smoothing)["validation"]
         for smoothing in (0, 0.1)
     )
-    assert metrics.cross_entropy(labels, both) < metrics.cross_entropy(labels, alone)
+    assert both["temperature"] == metrics.fit_temperature(labels, smoothed, 0.1)
+    assert alone["temperature"] == metrics.fit_temperature(labels, smoothed)
+    assert both["temperature"] != pytest.approx(alone["temperature"], rel=0.05)
+    assert both["calibrated_loss"] < alone["calibrated_loss"] < both["loss"] == alone["loss"]
+    calibrated = metrics.calibrated(smoothed, both["temperature"], 0.1)
+    assert both["calibrated_ece"] == metrics.calibration_error(labels, calibrated)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1, 2])

@@ -359,6 +359,19 @@ def test_the_leaderboard_has_means_and_marks_exceeded_limits():
     assert lines[2].endswith("| 2.1 (limit 2, exceeded) | 1 | 92.00 | 93.00 | 94.00 | 1 |")
 
 
+def test_the_largest_row_of_the_leaderboard_is_trained_once(monkeypatch, tmp_path):
+    trained = []
+
+    def train(row, seed, runs_dir):
+        trained.append((row, seed))
+        return entry()
+
+    monkeypatch.setattr(leaderboard, "train_and_score", train)
+    options = ["best-large", "quick", "--seeds", "4", "--output-dir", str(tmp_path)]
+    assert leaderboard.main(options) == 0
+    assert trained == [("best-large", 0), *(("quick", seed) for seed in range(4))]
+
+
 def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, monkeypatch):
     scores = {
         "accuracy": 0.95,

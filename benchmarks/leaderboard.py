@@ -41,7 +41,7 @@ def plain_keras() -> Worker:
 
 
 def unit_of_cost() -> float:
-    """Measure the seconds of one unit, without the stall of tf.data at its end."""
+    """Measure the seconds of one unit, without the stall of tf.data at the end of the epoch."""
     return plain_keras().turn()["seconds_without_stall"]
 
 
@@ -83,7 +83,8 @@ def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
     after = unit_of_cost()
     scores = in_own_process(evaluate, run, test_time_flips=True, test_time_shifts=True)
     history = runs.load_history(run)
-    flips, seconds = scores["without_shifts"], sum(epoch["seconds"] for epoch in history)
+    flips = scores["without_shifts"]
+    seconds = sum(epoch["seconds"] for epoch in history)
     return {
         "settings": config.result_settings(),
         "accuracy": flips["accuracy"],
@@ -202,14 +203,15 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         atomic_io.check_writable(options.output_dir)
         options.output_dir.mkdir(parents=True, exist_ok=True)
+        wanted = [
+            (row, seed)
+            for row in options.rows
+            for seed in range(min(options.seeds, ROWS[row].seeds or options.seeds))
+        ]
         entries = complete(
             options.output_dir / RECORD,
             up_to_date,
-            [
-                (row, seed)
-                for row in options.rows
-                for seed in range(options.seeds)[: ROWS[row].seeds]
-            ],
+            wanted,
             lambda row, seed: train_and_score(row, seed, options.runs_dir),
         )
         rows = summaries(entries)

@@ -5,9 +5,9 @@
 
 PHOTOS is a folder with one subfolder per class, or a CSV file with the columns file and label, see
 docs/photos.md. A fifth of the photographs is held out for validation; if the CSV file has a column
-sender, no sender is on both sides. Half of an ensemble stays as it is; a single network becomes an
-ensemble with itself. The test set of Fashion-MNIST is not used. Writes a run
-directory, which all other commands accept.
+sender, no sender is on both sides. The first half of an ensemble, rounded down, stays as it is; a
+single network becomes an ensemble with itself. The test set of Fashion-MNIST is not used. Writes a
+run directory, which all other commands accept.
 """
 
 import argparse

@@ -48,9 +48,9 @@ class Sources(NamedTuple):
 def ensembles(start: keras.Model, again: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Return the networks to train as an ensemble, and together with those that stay as they are.
 
-    The first half of the members of an ensemble stays as it is. A single network is trained beside
-    itself. Without the unchanged members, the predictions for product pictures get worse. Averaging
-    with the network from which the training started: Wortsman et al.,
+    The first half of the members of an ensemble, rounded down, stays as it is. A single network is
+    trained beside itself. Without the unchanged members, the predictions for product pictures get
+    worse. Averaging with the network from which the training started: Wortsman et al.,
     https://arxiv.org/abs/2109.01903, there of the weights, here of the outputs.
 
     Args:

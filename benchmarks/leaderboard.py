@@ -60,7 +60,7 @@ ROWS = {
     "strong-short": Row(TrainConfig(recipe="strong", epochs=7, val_size=2000), 15),
     "strong": Row(TrainConfig(recipe="strong", val_size=2000), 30),
     "best": Row(TrainConfig(recipe="best", val_size=2000), 180),
-    # Takes more than twice as long as best, so there is one seed.
+    # Takes more than three times as long as best, so there is one seed.
     "best-large": Row(
         TrainConfig(recipe="best", ensemble_size=3, width=1.4, val_size=2000), 530, seeds=1
     ),

@@ -7,6 +7,7 @@ import pytest
 import evaluate_model
 from benchmarks import leaderboard
 from fmnist import runs
+from fmnist.config import TrainConfig
 from fmnist.inference import calibration, segmentation, whole_photo
 from fmnist.networks import layers_of
 from model import build_model
@@ -58,6 +59,9 @@ def test_the_network_for_photographs_was_trained_further_on_them():
     assert config["augment"] == "photo" and config["init_from"] == "pretrained/best"
     for name in ("model", "seed", "val_size", "fingerprint"):
         assert config[name] == best[name]
+    recipe = TrainConfig(recipe="best")  # the run from which it was trained further
+    assert config["ensemble_size"] == recipe.ensemble_size
+    assert runs.load_model(runs.FOR_PHOTOS).count_params() <= 480_000
     saved = calibration.load(runs.FOR_PHOTOS)
     assert saved.other.images >= calibration.LEAST_PHOTOGRAPHS and saved.plain.images == 2000
 

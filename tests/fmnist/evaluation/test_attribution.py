@@ -138,9 +138,10 @@ def test_random_weights_change_the_maps(real_data):
     )
     for similarities in check.values():
         assert similarities.keys() == {"classifier", "all layers"}
-    for name in ("Grad-CAM", "HiResCAM"):
-        assert max(map(abs, check[name].values())) < 0.4
-    assert max(check["integrated gradients"].values()) < 0.6
+    assert max(map(abs, check["Grad-CAM"].values())) < 0.4
+    # These contain the features or the pixels themselves, which random classifiers do not change.
+    for name in ("HiResCAM", "integrated gradients"):
+        assert max(check[name].values()) < 0.6
 
 
 def test_the_sanity_check_detects_a_map_that_ignores_the_network(monkeypatch):

@@ -55,7 +55,7 @@ class Row(NamedTuple):
 # suffice to fit the temperature of the calibration.
 ROWS = {
     "classic": Row(TrainConfig(val_size=2000), 8),
-    "shortest": Row(TrainConfig(recipe="quick", epochs=3, val_size=2000), 2),
+    "shortest": Row(TrainConfig(recipe="quick", epochs=4, val_size=2000), 2),
     "quick": Row(TrainConfig(recipe="quick", val_size=2000), 6),
     "strong-short": Row(TrainConfig(recipe="strong", epochs=7, val_size=2000), 15),
     "strong": Row(TrainConfig(recipe="strong", val_size=2000), 30),
@@ -66,6 +66,7 @@ ROWS = {
     ),
 }
 ACCURACIES = "accuracy", "accuracy_without_flips", "accuracy_with_shifts"
+CALIBRATION = "loss", "calibrated_loss", "ece", "calibrated_ece"  # with test-time flips
 
 
 def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
         "accuracy": flips["accuracy"],
         "accuracy_without_flips": flips["without_flips"]["accuracy"],
         "accuracy_with_shifts": scores["accuracy"],
-        "loss": flips["loss"],
+        **{key: flips[key] for key in CALIBRATION},
         "val_accuracy": scores["validation"]["without_shifts"]["accuracy"],
         "parameters": scores["parameters"],
         "epochs": len(history),

@@ -354,7 +354,7 @@ def test_the_leaderboard_has_means_and_marks_exceeded_limits():
         "| 5.2 (limit 6) | 5 | 92.00 ± 0.00 | 93.50 ± 0.71 | 94.00 ± 0.00 | 2 |"
     )
     assert lines[2].startswith(
-        "| `python train_cnn.py --recipe quick --epochs 3 --val-size 2000` |"
+        "| `python train_cnn.py --recipe quick --epochs 4 --val-size 2000` |"
     )
     assert lines[2].endswith("| 2.1 (limit 2, exceeded) | 1 | 92.00 | 93.00 | 94.00 | 1 |")
 
@@ -377,7 +377,11 @@ def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, 
         "accuracy": 0.95,
         "parameters": 1000,
         "validation": {"without_shifts": {"accuracy": 0.96}},
-        "without_shifts": {"accuracy": 0.94, "loss": 0.2, "without_flips": {"accuracy": 0.93}},
+        "without_shifts": {
+            "accuracy": 0.94,
+            "without_flips": {"accuracy": 0.93},
+            **dict(zip(leaderboard.CALIBRATION, (0.2, 0.1, 0.04, 0.01), strict=True)),
+        },
     }
     replacements = {
         leaderboard.train_or_resume: lambda config: finished_run,
@@ -391,6 +395,7 @@ def test_the_leaderboard_records_the_accuracies_of_the_evaluation(finished_run, 
     monkeypatch.setattr(leaderboard, "unit_of_cost", lambda: 2.0)
     scored = leaderboard.train_and_score("quick", 0, finished_run.parent)
     assert [scored[key] for key in leaderboard.ACCURACIES] == [0.94, 0.93, 0.95]
+    assert [scored[key] for key in leaderboard.CALIBRATION] == [0.2, 0.1, 0.04, 0.01]
     assert scored["val_accuracy"] == 0.96
     assert scored["cost"] == scored["seconds"] / 2 > 0
     outdated = {"settings": {**scored["settings"], "epochs": 99, "seed": 1}}

@@ -20,7 +20,7 @@ INSTALL := $(RUN) -m pip install --disable-pip-version-check --quiet --constrain
 help:
 	@echo 'Usage: make TARGET [ARGS="options of the command"]'
 	@echo
-	@echo "make train            train the default network (about one minute)"
+	@echo "make train            train the default network (about two minutes)"
 	@echo "make evaluate         evaluate the newest run on the test set and plot the results"
 	@echo "make inspect          look inside the newest run: filters, feature maps, mistakes"
 	@echo "make explore          analyse the data set and plot the results"

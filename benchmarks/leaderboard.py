@@ -66,7 +66,13 @@ ROWS = {
     ),
 }
 ACCURACIES = "accuracy", "accuracy_without_flips", "accuracy_with_shifts"
-CALIBRATION = "loss", "calibrated_loss", "ece", "calibrated_ece"  # with test-time flips
+# Headings of the scores that calibration changes, with test-time flips.
+CALIBRATION = {
+    "loss": "loss",
+    "calibrated_loss": "calibrated loss",
+    "ece": "ECE",
+    "calibrated_ece": "calibrated ECE",
+}
 
 
 def train_and_score(row: str, seed: int, runs_dir: Path) -> dict[str, Any]:
@@ -125,7 +131,7 @@ def up_to_date(entries: dict[str, Any]) -> dict[str, Any]:
 def summaries(entries: dict[str, Any]) -> dict[str, Any]:
     """Return the summary of every row with entries."""
     return {
-        row: summary(list(entries[row].values()), (*ACCURACIES, "cost", "seconds"))
+        row: summary(list(entries[row].values()), (*ACCURACIES, *CALIBRATION, "cost", "seconds"))
         for row in ROWS
         if entries.get(row)
     }

@@ -450,8 +450,8 @@ def learning_table(results: dict[str, Any]) -> str:
     # Bonferroni's correction for several comparisons, at 5 % in total.
     deviations = statistics.NormalDist().inv_cdf(1 - 0.05 / (2 * len(titles)))
     lines = [
-        "| network | batch size | training steps | validation accuracy of plain Keras, % | "
-        "of this project, % | significantly different |",
+        "| network | batch size | training steps | validation accuracy, plain Keras, % | "
+        "validation accuracy, this project, % | significantly different |",
         "|---" * 6 + "|",
     ]
     for title in titles:

@@ -80,6 +80,7 @@ def tables() -> dict[str, str]:
         "recipes": f"{recipes_table(entries).rstrip()} {beside_others}\n",
         "leaderboard": leaderboard.table(leaderboard.summaries(entries))
         + source_line("`docs/leaderboard.json`", flattened(entries)),
+        "calibration": calibration_table(entries),
         "peers": peers.table(peers.summaries(published))
         + source_line("`docs/peers.json`", flattened(published))
         + f"\n{peers.processors(published)}{beside_others}\n",
@@ -245,6 +246,18 @@ def recipes_table(entries: dict[str, dict[str, dict[str, Any]]]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" + source_line("`docs/leaderboard.json`", flattened(entries))
+
+
+def calibration_table(entries: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Return the table of loss and calibration error before and after calibration."""
+    rows = []
+    for name, summary in leaderboard.summaries(entries).items():
+        cells = [f"`{leaderboard.command(name)}`"]
+        for key in leaderboard.CALIBRATION:
+            deviation = f" ± {summary[f'{key}_deviation']:.3f}" if summary["n"] > 1 else ""
+            cells.append(f"{summary[key]:.3f}{deviation}")
+        rows.append([*cells, str(summary["n"])])
+    return markdown(["command", *leaderboard.CALIBRATION.values(), "seeds"], rows)
 
 
 def comparison_table(compared: dict[str, list[dict[str, Any]]]) -> str:

@@ -247,6 +247,11 @@ def test_tables_agree_with_their_json_files(page):
     assert "<!-- table: " in text and tables.updated(text) == text
 
 
+def test_every_table_is_on_a_page():
+    text = "".join((ROOT / page).read_text() for page in tables.PAGES)
+    assert {name for _, name, _ in tables.MARKED.findall(text)} == tables.tables().keys()
+
+
 def test_a_changed_result_changes_a_table():
     text = (ROOT / "README.md").read_text()
     changed = tables.MARKED.sub(lambda match: match[0].replace(" ± ", " ± 1"), text)

@@ -333,6 +333,7 @@ def entry(**changes):
         "accuracy": 0.93,
         "accuracy_without_flips": 0.92,
         "accuracy_with_shifts": 0.94,
+        **dict.fromkeys(leaderboard.CALIBRATION, 0.2),
         "cost": 5.0,
         "seconds": 80.0,
         "parameters": 1000,
@@ -357,6 +358,18 @@ def test_the_leaderboard_has_means_and_marks_exceeded_limits():
         "| `python train_cnn.py --recipe quick --epochs 4 --val-size 2000` |"
     )
     assert lines[2].endswith("| 2.1 (limit 2, exceeded) | 1 | 92.00 | 93.00 | 94.00 | 1 |")
+
+
+def test_the_table_of_the_calibration_has_a_column_for_every_score():
+    values = {"loss": 0.25, "calibrated_loss": 0.24, "ece": 0.04, "calibrated_ece": 0.01}
+    entries = {
+        "shortest": {"0": entry(**values)},
+        "quick": {"0": entry(**values), "1": entry(**values | {"ece": 0.02})},
+    }
+    header, _, shortest, quick = tables.calibration_table(entries).splitlines()
+    assert header == "| command | loss | calibrated loss | ECE | calibrated ECE | seeds |"
+    assert shortest.endswith("--val-size 2000` | 0.250 | 0.240 | 0.040 | 0.010 | 1 |")
+    assert quick.endswith("| 0.250 ± 0.000 | 0.240 ± 0.000 | 0.030 ± 0.014 | 0.010 ± 0.000 | 2 |")
 
 
 def test_the_largest_row_of_the_leaderboard_is_trained_once(monkeypatch, tmp_path):

@@ -132,6 +132,7 @@ def evaluate(
             labels=labels["test"],
             probabilities=calibrated,
             temperature=test["temperature"],
+            label_smoothing=smoothing,
         )
         np.savez(folder / runs.NOVELTY, **novelty._asdict())
         report.write(folder, results, config, figures)

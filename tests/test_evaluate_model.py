@@ -13,7 +13,7 @@ import data
 import evaluate_model
 import train_cnn
 from fmnist import html_report, runs, source
-from fmnist.evaluation import metrics, tta
+from fmnist.evaluation import metrics, ood, tta
 from fmnist.inference import classifier
 from tests import synthetic_data
 
@@ -132,10 +132,14 @@ def test_the_calibration_undoes_the_label_smoothing_of_the_run(run, no_figures):
     temperature = metrics.fit_temperature(dataset.validation.labels, validation, 0.2)
     assert results["temperature"] == pytest.approx(temperature, rel=1e-3)
     expected = metrics.calibrated(output, results["temperature"], 0.2)
-    saved = np.load(run / "predictions.npz")["probabilities"]
-    np.testing.assert_allclose(saved, expected, atol=1e-5)
+    saved = np.load(run / "predictions.npz")
+    np.testing.assert_allclose(saved["probabilities"], expected, atol=1e-5)
+    assert saved["label_smoothing"] == results["label_smoothing"] == 0.2
     without = metrics.calibrated(output, results["temperature"])
     assert np.abs(without - expected).max() > 0.01
+    certain = metrics.calibrated(validation, results["temperature"], 0.2)
+    limits = ood.fit(*dataset.train, dataset.validation.images, certain).limits
+    np.testing.assert_allclose(np.load(run / "novelty.npz")["limits"], limits, rtol=1e-4)
     labels = dataset.test.labels
     assert results["calibrated_loss"] == pytest.approx(
         metrics.cross_entropy(labels, expected), rel=1e-3

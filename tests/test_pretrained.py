@@ -44,6 +44,12 @@ def test_the_pretrained_network_has_the_architecture_of_the_current_recipe():
     )
 
 
+@pytest.mark.parametrize("run", [BEST, runs.FOR_PHOTOS])
+def test_the_recorded_calibration_undoes_the_label_smoothing_of_the_training(run):
+    evaluated = json.loads((run / runs.METRICS).read_text())
+    assert evaluated["label_smoothing"] == runs.load_config(run)["label_smoothing"] == 0.05
+
+
 def test_the_network_for_photographs_was_trained_further_on_them():
     assert {path.name for path in runs.FOR_PHOTOS.iterdir()} == {
         "README.md",
@@ -56,11 +62,11 @@ def test_the_network_for_photographs_was_trained_further_on_them():
     }
     assert (runs.FOR_PHOTOS / runs.MODEL).stat().st_size <= 2_000_000
     config, best = runs.load_config(runs.FOR_PHOTOS), runs.load_config(BEST)
-    assert config["augment"] == "photo" and config["init_from"] == "pretrained/best"
+    assert config["augment"] == "photo" and config["init_from"] == "runs/best"
     for name in ("model", "seed", "val_size", "fingerprint"):
         assert config[name] == best[name]
     recipe = TrainConfig(recipe="best")  # the run from which it was trained further
-    assert config["ensemble_size"] == recipe.ensemble_size
+    assert config["ensemble_size"] == recipe.ensemble_size and config["width"] == recipe.width
     assert runs.load_model(runs.FOR_PHOTOS).count_params() <= 480_000
     saved = calibration.load(runs.FOR_PHOTOS)
     assert saved.other.images >= calibration.LEAST_PHOTOGRAPHS and saved.plain.images == 2000

@@ -136,10 +136,15 @@ def save(
     from fmnist.training import photo_labels
     from tools.finetuning import training
 
+    members = len(networks.members_of(model))
+    unchanged = members // 2  # see training.ensembles()
+    smoothing = (
+        unchanged * record["label_smoothing"] + (members - unchanged) * photo_labels.SMOOTHING
+    )
     settings = {
         "recipe": None,
         "name": options.name,
-        "ensemble_size": len(networks.members_of(model)),
+        "ensemble_size": members,
         "runs_dir": options.runs_dir,
         "init_from": options.run,
         "epochs": options.epochs,
@@ -148,7 +153,7 @@ def save(
         "learning_rate": training.LEARNING_RATE,
         "weight_decay": training.WEIGHT_DECAY,
         "batch_size": training.BATCH,
-        "label_smoothing": photo_labels.SMOOTHING,
+        "label_smoothing": smoothing / members,  # of the mean output
         "schedule": "cosine",
         "augment": "photo",
         "patience": 0,

@@ -2,8 +2,7 @@
 
 A temperature that was fitted on Fashion-MNIST is wrong for photographs, which are harder. It is
 right for photographs on a plain background, whose model inputs are like the data set. So there are
-two calibrations. Neither undoes label smoothing: the networks were also trained on outliers and on
-photographs whose targets are smoothed differently.
+two calibrations. Neither undoes label smoothing, whose effect was measured without photographs.
 """
 
 import json

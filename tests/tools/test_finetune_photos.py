@@ -66,6 +66,8 @@ def test_a_network_is_trained_on_photographs(
     assert runs.is_finished(run) and len(runs.load_history(run)) == 12
     config = runs.load_config(run)
     assert config["init_from"] == str(first) and config["model"] == "dropout_cnn"
+    # One of the two networks was trained with 0.05, the other one without label smoothing.
+    assert config["ensemble_size"] == 2 and config["label_smoothing"] == 0.025
     found = calibration.load(run)
     assert found.plain.images == 100 and found.other.images == 8
 

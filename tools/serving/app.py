@@ -104,8 +104,8 @@ class ModelCard(BaseModel):
         "the run is not evaluated"
     )
     calibration_error: float | None = Field(
-        description="expected calibration error on the test images after calibration; null if the "
-        "run is not evaluated"
+        description="expected calibration error on the test images after calibration, for images "
+        "of 28 × 28 pixels; null if the run is not evaluated"
     )
     photograph_accuracy: float | None = Field(
         description="accuracy on held-out photographs of items at home; null if the network was "

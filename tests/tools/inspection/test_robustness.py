@@ -78,6 +78,10 @@ def test_the_scores_are_those_of_the_network_on_the_corrupted_test_images(soft, 
         assert row["confidence"] == pytest.approx(calibrated.max(axis=1).mean(), abs=1e-3)
         low, high = metrics.accuracy_interval(row["accuracy"], len(labels))
         assert (row["low"], row["high"]) == (low, high)
+    without = metrics.calibrated(probabilities(dataset.test.images), temperature)
+    assert run["clean"]["ece"] != pytest.approx(
+        metrics.calibration_error(labels, without), abs=1e-3
+    )
     assert run["clean"]["accuracy"] == 0.95  # every twentieth label is wrong
     rows = [row for rows in run["corrupted"].values() for row in rows]
     assert len(rows) == len(CORRUPTIONS) * len(SEVERITIES)

@@ -176,9 +176,14 @@ def command(row: str) -> str:
 
 
 def percent(row: dict[str, Any], key: str) -> str:
-    """Return the mean of a summary, with its standard deviation for several seeds."""
-    mean = f"{100 * row[key]:.2f}"
-    return f"{mean} ± {100 * row[f'{key}_deviation']:.2f}" if row["n"] > 1 else mean
+    """Return the mean of a summary in percent, with its standard deviation for several seeds."""
+    return mean(row, key, 100, 2)
+
+
+def mean(row: dict[str, Any], key: str, factor: float, digits: int) -> str:
+    """Return the mean of a summary times a factor, with its deviation for several seeds."""
+    text = f"{factor * row[key]:.{digits}f}"
+    return f"{text} ± {factor * row[f'{key}_deviation']:.{digits}f}" if row["n"] > 1 else text
 
 
 def complete(

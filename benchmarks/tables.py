@@ -252,11 +252,8 @@ def calibration_table(entries: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Return the table of loss and calibration error before and after calibration."""
     rows = []
     for name, summary in leaderboard.summaries(entries).items():
-        cells = [f"`{leaderboard.command(name)}`"]
-        for key in leaderboard.CALIBRATION:
-            deviation = f" ± {summary[f'{key}_deviation']:.3f}" if summary["n"] > 1 else ""
-            cells.append(f"{summary[key]:.3f}{deviation}")
-        rows.append([*cells, str(summary["n"])])
+        scores = [leaderboard.mean(summary, key, 1, 3) for key in leaderboard.CALIBRATION]
+        rows.append([f"`{leaderboard.command(name)}`", *scores, str(summary["n"])])
     return markdown(["command", *leaderboard.CALIBRATION.values(), "seeds"], rows)
 
 

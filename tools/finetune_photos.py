@@ -137,10 +137,9 @@ def save(
     from tools.finetuning import training
 
     members = len(networks.members_of(model))
-    unchanged = members // 2  # see training.ensembles()
-    smoothing = (
-        unchanged * record["label_smoothing"] + (members - unchanged) * photo_labels.SMOOTHING
-    )
+    unchanged = training.unchanged(members)
+    trained = members - unchanged
+    smoothing = unchanged * record["label_smoothing"] + trained * photo_labels.SMOOTHING
     settings = {
         "recipe": None,
         "name": options.name,

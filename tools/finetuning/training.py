@@ -45,13 +45,18 @@ class Sources(NamedTuple):
     photographs: Photographs
 
 
+def unchanged(members: int) -> int:
+    """Return how many members of an ensemble are not trained: the first half, rounded down."""
+    return members // 2
+
+
 def ensembles(start: keras.Model, again: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Return the networks to train as an ensemble, and together with those that stay as they are.
 
-    The first half of the members of an ensemble, rounded down, stays as it is. A single network is
-    trained beside itself. Without the unchanged members, the predictions for product pictures get
-    worse. Averaging with the network from which the training started: Wortsman et al.,
-    https://arxiv.org/abs/2109.01903, there of the weights, here of the outputs.
+    The members counted by unchanged() stay as they are. A single network is trained beside itself.
+    Without the unchanged members, the predictions for product pictures get worse. Averaging with
+    the network from which the training started: Wortsman et al., https://arxiv.org/abs/2109.01903,
+    there of the weights, here of the outputs.
 
     Args:
         start: network from which the training starts.
@@ -66,7 +71,7 @@ def ensembles(start: keras.Model, again: keras.Model) -> tuple[keras.Model, kera
     ]
     images = keras.Input(photo.SHAPE)
     outputs = [member(images) for member in members]
-    trained = keras.Model(images, mean(outputs[len(members) // 2 :]))
+    trained = keras.Model(images, mean(outputs[unchanged(len(members)) :]))
     return trained, keras.Model(images, mean(outputs), name=start.name)
 
 
